@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import httpx2
 import typer
 
-from tidings.web.answers import PLAIN, AnswerTooLarge
+from tidings.web.answers import PLAIN
 from tidings_cli.output import refusal
 
 _DEADLINE = 30.0  # seconds without a byte
@@ -85,34 +85,23 @@ class Archive:
         return content
 
     def _send(self, method: str, path: str, **options: Any) -> httpx2.Response:
+        """Send a request, and read an answer that is bounded in bytes and in time."""
+        until, body = time.monotonic() + _WHOLE, bytearray()
+        headers = PLAIN | self._headers
         try:
-            return _read(method, f"{self._url}{path}", headers=PLAIN | self._headers, timeout=_DEADLINE, **options)
-        except AnswerTooLarge as error:
-            raise refusal(f"{self._url}: {error}") from error
+            with httpx2.stream(method, f"{self._url}{path}", headers=headers, timeout=_DEADLINE, **options) as answer:
+                if answer.headers.get("content-encoding", "identity") != "identity":
+                    raise refusal(f"{self._url}: the answer is compressed")
+                for chunk in answer.iter_bytes():
+                    body += chunk
+                    if len(body) > MAX_ANSWER:
+                        raise refusal(f"{self._url}: the answer has more than {MAX_ANSWER} bytes")
+                    if time.monotonic() > until:
+                        raise refusal(f"{self._url}: the answer is not complete after {_WHOLE:g} s")
+                return httpx2.Response(answer.status_code, headers=answer.headers, content=bytes(body))
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             message = f"no archive answers at {self._url} ({error}): start it, or set its URL with --archive"
             raise refusal(message) from error
-
-
-def _read(method: str, url: str, **how: Any) -> httpx2.Response:
-    """Ask, and read an answer that is bounded in bytes and in time.
-
-    Raises:
-        AnswerTooLarge: The response is larger, takes longer, or is compressed although the request did not allow it.
-
-    """
-    until = time.monotonic() + _WHOLE
-    with httpx2.stream(method, url, **how) as answer:
-        if answer.headers.get("content-encoding", "identity") != "identity":
-            raise AnswerTooLarge("the answer is compressed")
-        body = bytearray()
-        for chunk in answer.iter_bytes():
-            body += chunk
-            if len(body) > MAX_ANSWER:
-                raise AnswerTooLarge(f"the answer has more than {MAX_ANSWER} bytes")
-            if time.monotonic() > until:
-                raise AnswerTooLarge(f"the answer is not complete after {_WHOLE:g} s")
-        return httpx2.Response(answer.status_code, headers=answer.headers, content=bytes(body))
 
 
 def confirm(question: str, *, yes: bool) -> None:

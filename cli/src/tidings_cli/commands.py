@@ -54,7 +54,15 @@ class _Lazy(TyperGroup):
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - the signature is click's
-        return _load(cmd_name) if cmd_name in COMMANDS else None
+        """Import a command and convert it as typer does."""
+        if cmd_name not in COMMANDS:
+            return None
+        known = COMMANDS[cmd_name]
+        function = getattr(importlib.import_module(known.module), known.function)
+        if isinstance(function, typer.Typer):
+            return typer.main.get_command(function)
+        info = typer.models.CommandInfo(name=cmd_name, callback=function)
+        return typer.main.get_command_from_info(info, pretty_exceptions_short=True, rich_markup_mode="rich")
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command. A message about wrong usage may quote files, of which nothing may reach the terminal raw."""
@@ -100,13 +108,3 @@ def main() -> None:
 def kubectl() -> None:
     """Run the command line as a kubectl plugin: `kubectl tidings …`. It reads the current cluster by default."""
     app(prog_name="kubectl tidings", default_map={name: {"live": True} for name in ("plan", "impact", "consumers")})
-
-
-def _load(name: str) -> Any:
-    """Import a command and convert it as typer does."""
-    known = COMMANDS[name]
-    function = getattr(importlib.import_module(known.module), known.function)
-    if isinstance(function, typer.Typer):
-        return typer.main.get_command(function)
-    info = typer.models.CommandInfo(name=name, callback=function)
-    return typer.main.get_command_from_info(info, pretty_exceptions_short=True, rich_markup_mode="rich")

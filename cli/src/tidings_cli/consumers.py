@@ -1,6 +1,5 @@
 """`tidings consumers`: list the consumers of each event type and their owners."""
 
-from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +14,8 @@ from tidings_cli.output import Format
 from tidings_plan.readers import Reader, readers
 from tidings_plan.resources import EventType, has_errors, load, worst_first
 from tidings_plan.resources.did_you_mean import did_you_mean
-from tidings_plan.resources.inventory import Inventory, seniority
+from tidings_plan.resources.eventtype import Version
+from tidings_plan.resources.inventory import seniority
 
 Type = Annotated[
     str,
@@ -41,9 +41,17 @@ def consumers(
     """
     live_cluster = None if files else cluster.chosen(live=live, context=context, namespace=namespace)
     state = live_cluster.state() if live_cluster else State(load(inputs.chosen(files)))
-    rows = [row for row in _rows(state.inventory) if _matches(row, pattern, namespace if live_cluster else None)]
+    only = namespace if live_cluster else None
+    types = sorted(state.inventory.types.values(), key=lambda kind: (kind.spec.type, seniority(kind)))
+    rows = [
+        (kind, version, readers(kind, version.name, state.inventory))
+        for kind in types
+        if only in (None, kind.metadata.namespace)
+        for version in kind.spec.versions
+        if fnmatchcase(kind.spec.type, pattern) or fnmatchcase(f"{kind.spec.type}.{version.name}", pattern)
+    ]
     if not rows and pattern != "*":
-        known = {event_type.spec.type for event_type in state.inventory.types.values()}
+        known = {kind.spec.type for kind in types}
         raise typer.BadParameter(f"there is no event type {pattern}. {did_you_mean(pattern, known)}", param_hint="TYPE")
     if output_format == "json":
         output.dump([_as_dict(*row, state) for row in rows])
@@ -54,33 +62,17 @@ def consumers(
         raise typer.Exit(1)  # errors on a cluster may be another tenant's and do not fail this command
 
 
-_Row = tuple[EventType, str, list[Reader]]
+_Row = tuple[EventType, Version, list[Reader]]
 
 
-def _rows(inventory: Inventory) -> Iterator[_Row]:
-    """Yield all versions of all types, sorted by name, with their readers."""
-    for event_type in sorted(
-        inventory.types.values(), key=lambda candidate: (candidate.spec.type, seniority(candidate))
-    ):
-        for version in event_type.spec.versions:
-            yield event_type, version.name, readers(event_type, version.name, inventory)
-
-
-def _matches(row: _Row, pattern: str, namespace: str | None) -> bool:
-    event_type, version, _ = row
-    names = (event_type.spec.type, f"{event_type.spec.type}.{version}")
-    return namespace in (None, event_type.metadata.namespace) and any(fnmatchcase(name, pattern) for name in names)
-
-
-def _as_dict(event_type: EventType, version: str, readers_of_version: list[Reader], state: State) -> dict[str, Any]:
+def _as_dict(event_type: EventType, version: Version, readers_of_version: list[Reader], state: State) -> dict[str, Any]:
     spec = event_type.spec
-    declared = next(candidate for candidate in spec.versions if candidate.name == version)
     return {
         "type": spec.type,
-        "version": version,
+        "version": version.name,
         "namespace": event_type.metadata.namespace,
-        "state": declared.state,
-        "removal": str(declared.deprecation.removal) if declared.deprecation else None,
+        "state": version.state,
+        "removal": str(version.deprecation.removal) if version.deprecation else None,
         "owner": {"team": spec.owner.team, "contact": spec.owner.contact},
         "producers": list(spec.producers),
         "consumers": [_reader(reader, state) for reader in readers_of_version if not reader.observes],
@@ -100,10 +92,9 @@ def _table(rows: list[_Row], state: State, *, is_live: bool) -> Table:
     for column in table.columns:
         column.overflow = "fold"
     for event_type, version, readers_of_version in rows:
-        declared = next(candidate for candidate in event_type.spec.versions if candidate.name == version)
-        until = f", ends {declared.deprecation.removal}" if declared.deprecation else ""
-        life = "" if declared.state == "Active" else f" {declared.state}{until}"
-        begin = [output.literal(event_type.spec.type), output.literal(f"{version}{life}", "yellow" if life else "")]
+        until = f", ends {version.deprecation.removal}" if version.deprecation else ""
+        life = "" if version.state == "Active" else f" {version.state}{until}"
+        begin = [output.literal(event_type.spec.type), output.literal(version.name + life, "yellow" if life else "")]
         for reader in readers_of_version:
             ready = [state.ready.get((reader.namespace, reader.subscription), "")] if is_live else []
             named = f"{reader.subscription}{' (observes)' if reader.observes else ''}"

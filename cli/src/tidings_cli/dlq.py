@@ -74,8 +74,11 @@ def show(
     for name in ("number", "state", "app", "subscription", "eventId", "subject", "correlationId", "topic"):
         table.add_row(name, _text(letter[name]))
     table.add_row("type", _text(_label(letter)))
-    if letter["replay"]:
-        table.add_row("latest replay", _text(_replay(letter["replay"])))
+    if sent := letter["replay"]:
+        why = f": {sent['reason']}" if sent["reason"] else ""
+        table.add_row(
+            "latest replay", _text(f"{_MEANING.get(sent['outcome'], sent['outcome'])}{why}, sent {sent['sentAt']}")
+        )
     table.add_row("reason", _text(f"{letter['error']}: {letter['reason']}" if letter["error"] else letter["reason"]))
     table.add_row("attempts", _text(f"{letter['attempts']}, from {letter['firstAttempt']} to {letter['lastAttempt']}"))
     console.print(table)
@@ -231,9 +234,16 @@ def _report(results: list[dict[str, Any]], action: str, *, dry_run: bool, output
         labels = ("done", *_MEANING, "refused")
         parts = [f"{counts[name]} {_MEANING.get(name, name)}" for name in labels if counts[name]]
         output.console().print(f"{action.capitalize()}: {', '.join(parts)}.")
-    unsolved = [result for result in results if "refused" in result or result.get("outcome") in _UNSOLVED]
-    if unsolved and not dry_run:
-        raise refusal("\n".join(f"{result['number']}: {_problem(result)}" for result in unsolved))
+    problems = []
+    for result in results:
+        outcome = result.get("outcome")
+        parts = [_MEANING[outcome], result["reason"]] if outcome in _UNSOLVED else []
+        if "refused" in result:
+            parts = [result["refused"]]
+        if parts:
+            problems.append(f"{result['number']}: {': '.join(output.printable(part) for part in parts if part)}")
+    if problems and not dry_run:
+        raise refusal("\n".join(problems))
 
 
 _MEANING = {
@@ -244,12 +254,6 @@ _MEANING = {
     "unconfirmed": "sent but not confirmed",
 }
 _UNSOLVED = ("failed", "unread", "unconfirmed")
-
-
-def _problem(result: dict[str, Any]) -> str:
-    if "refused" in result:
-        return output.printable(result["refused"])
-    return ": ".join(output.printable(part) for part in (_MEANING[result["outcome"]], result["reason"]) if part)
 
 
 def _number(letters: list[dict[str, Any]]) -> str:
@@ -278,11 +282,6 @@ def _table(letters: list[dict[str, Any]]) -> Table:
         )
         table.add_row(*(_text(cell) for cell in cells))
     return table
-
-
-def _replay(replay: dict[str, Any]) -> str:
-    why = f": {replay['reason']}" if replay["reason"] else ""
-    return f"{_MEANING.get(replay['outcome'], replay['outcome'])}{why}, sent {replay['sentAt']}"
 
 
 def _text(value: object) -> Text:

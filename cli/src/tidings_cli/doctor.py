@@ -26,6 +26,8 @@ from tidings_cli.up.errors import UpError
 MEMORY = 8
 """GiB that a kind node with everything on it needs: 11 services with sidecars, Dapr, a broker and a store."""
 SECONDS = 15
+NOT_FOUND = 127
+"""Exit code of a program that does not exist, as in a shell."""
 CLUSTER_PROGRAMS = ("kind", "kubectl", "helm", "skaffold")
 DAPR = "dapr init -k --wait (or Dapr's Helm chart into the namespace dapr-system)"
 
@@ -114,7 +116,10 @@ def _program(name: str, where: Where) -> Check:
 def examine_cluster(run: Run | None = None, where: Where = shutil.which, gib: float | None = None) -> list[Check]:
     """Check a kind cluster and its tools, in the order in which they are fixed."""
     run = run or last_line
-    checks = [_docker(run)]
+    code, result = run(["docker", "version", "--format", "{{.Server.Version}}"])
+    install = "install Docker: apt-get install docker.io, or brew install --cask docker"
+    start = "start it: sudo systemctl start docker, or open Docker Desktop"
+    checks = [Check("Docker", result, "" if code == 0 else install if code == NOT_FOUND else start)]
     paths = {name: where(name) for name in CLUSTER_PROGRAMS}
     checks += [
         Check(name, str(path)) if path else Check(name, "not on PATH", _link(name)) for name, path in paths.items()
@@ -130,7 +135,7 @@ def last_line(command: Sequence[str]) -> tuple[int, str]:
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS)
     except FileNotFoundError:
-        return 127, "not found"
+        return NOT_FOUND, "not found"
     except subprocess.TimeoutExpired:
         return 124, f"no answer within {SECONDS} s"
     lines = (done.stdout if done.returncode == 0 else done.stderr or done.stdout).strip().splitlines()
@@ -142,13 +147,6 @@ def _link(name: str) -> str:
     sudo = "" if os.geteuid() == 0 else "sudo "
     tidings = shutil.which("tidings") or f"{sys.prefix}/bin/tidings"
     return f'{sudo}ln -sf "$({tidings} tools {name} | cut -f2)" /usr/local/bin/{name}'
-
-
-def _docker(run: Run) -> Check:
-    code, result = run(["docker", "version", "--format", "{{.Server.Version}}"])
-    fixes = {127: "install Docker: apt-get install docker.io, or brew install --cask docker"}
-    fix = fixes.get(code, "start it: sudo systemctl start docker, or open Docker Desktop")
-    return Check("Docker", result, "" if code == 0 else fix)
 
 
 def _cluster(run: Run, kubectl: str) -> Iterator[Check]:

@@ -46,18 +46,13 @@ def forget(
             "(--run-dir), or an archive (--archive)"
         )
     confirm(f"Destroy the key of {subject} in {archive or file}? This cannot be undone.", yes=yes)
-    existed = _forget_at(archive, subject) if archive else _forget_in(file, subject)
+    try:
+        if archive:
+            existed = Archive(archive).post("/subjects/forget", {"subject": subject, "by": me()})["existed"]
+        else:
+            existed = KeyFile(file).destroy(subject)
+    except DefinitionError as error:
+        raise refusal(str(error)) from error
     if not existed:
         raise refusal(f"{archive or file} had no key of {subject}; from now on, none will be made")
     output.console().print(f"{subject} is forgotten. Running services notice within {KEPT:.0f} seconds.", markup=False)
-
-
-def _forget_in(file: Path, subject: str) -> bool:
-    try:
-        return KeyFile(file).destroy(subject)
-    except DefinitionError as error:
-        raise refusal(str(error)) from error
-
-
-def _forget_at(url: str, subject: str) -> bool:
-    return bool(Archive(url).post("/subjects/forget", {"subject": subject, "by": me()})["existed"])

@@ -106,16 +106,18 @@ def _names_at(revision: str, paths: list[Path]) -> list[str]:
     for path in [Path()] if is_default else paths:
         tracked = _git("ls-tree", "-r", "--name-only", "-z", revision, "--", str(path), revision=revision)
         names = [name for name in tracked.decode().split("\0") if name]
-        names = [name for name in names if _is_contract(name)] if is_default else names
+        if is_default:
+            depths = {pattern: pattern.count("/") + 1 for pattern in CONTRACTS}
+            names = [
+                name
+                for name in names
+                if any(PurePath(*PurePath(name).parts[:depth]).match(pattern) for pattern, depth in depths.items())
+            ]
         if not names:
             problem = f"{path} has no files in {revision}: nothing would be compared"
             raise _unusable(problem, "If it was moved, name a folder with the earlier files; if new, lint it alone.")
         tracked_names += names
     return tracked_names
-
-
-def _is_contract(name: str) -> bool:
-    return any(PurePath(*PurePath(name).parts[: pattern.count("/") + 1]).match(pattern) for pattern in CONTRACTS)
 
 
 def _git(*arguments: str, revision: str) -> bytes:

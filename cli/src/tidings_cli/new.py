@@ -103,12 +103,16 @@ def service(
         if consumes
         else Consumed(f"{domain}.openCase", "1", f"{domain}.openCase.v1", name, "caseId", own=True)
     )
-    _check_domain(types, domain)
+    for declared in (f"{domain}.openCase", f"{domain}.caseOpened"):
+        if kind := types.get(declared):
+            problem = f"{kind.origin.at()} declares {declared} already"
+            raise typer.BadParameter(f"{problem}; choose another name", param_hint="NAME")
+    project_name = re.sub(r"[^a-z0-9]+", "-", root.resolve().name.lower()).strip("-")
     values = {
         "name": name,
         "package": package,
         "domain": domain,
-        "project": _project_name(root),
+        "project": project_name if NAME.match(project_name) else "system",
         "folder": f"{SERVICES}/{name}",
         "consumed": consumed,
     }
@@ -127,14 +131,6 @@ def _check_name(name: str, package: str) -> None:
     if taken or importlib.util.find_spec(package) is not None:
         problem = f"Python has another module {package} here, which would be imported instead"
         raise typer.BadParameter(f"{problem}; choose another name", param_hint="NAME")
-
-
-def _check_domain(types: Mapping[str, EventType], domain: str) -> None:
-    """Raise a usage error if another service declares the new one's event types."""
-    for name, kind in types.items():
-        if name in (f"{domain}.openCase", f"{domain}.caseOpened"):
-            problem = f"{kind.origin.at()} declares {name} already"
-            raise typer.BadParameter(f"{problem}; choose another name", param_hint="NAME")
 
 
 def _consumed(root: Path, types: Mapping[str, EventType], requested: str) -> Consumed:
@@ -164,11 +160,6 @@ def _consumed(root: Path, types: Mapping[str, EventType], requested: str) -> Con
 
 def _unusable(problem: str) -> typer.BadParameter:
     return typer.BadParameter(problem, param_hint="--consumes")
-
-
-def _project_name(root: Path) -> str:
-    name = re.sub(r"[^a-z0-9]+", "-", root.resolve().name.lower()).strip("-")
-    return name if NAME.match(name) else "system"
 
 
 def _camel(text: str) -> str:

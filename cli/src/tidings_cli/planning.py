@@ -11,7 +11,7 @@ from tidings_cli import applying, cluster, inputs, output
 from tidings_cli.cluster import Context, Live, Namespace
 from tidings_cli.inputs import Against, Paths
 from tidings_cli.output import Format
-from tidings_plan import AppPlan, Plan, plan
+from tidings_plan import Plan, plan
 from tidings_plan.resources import load
 
 MANY = 3
@@ -61,25 +61,24 @@ def show(
 def as_dict(planned: Plan) -> dict[str, Any]:
     """Return the plan as plain data."""
     return {
-        "apps": {name: _app(app) for name, app in planned.apps.items()},
+        "apps": {
+            name: {
+                "namespace": app.namespace,
+                "subscriptions": list(app.subscriptions),
+                "resiliency": app.resiliency,
+                "policy": msgspec.to_builtins(app.policy),
+                "reads": app.reads,
+                "publishes": app.publishes,
+                "enforcement": app.enforcement,
+            }
+            for name, app in planned.apps.items()
+        },
         "topics": {pubsub: list(topics) for pubsub, topics in planned.channels.items()},
         "scopes": {
             pubsub: {"publishingScopes": scopes.publishing, "subscriptionScopes": scopes.subscription}
             for pubsub, scopes in planned.scopes.items()
         },
         "findings": [finding.to_dict() for finding in planned.findings],
-    }
-
-
-def _app(planned: AppPlan) -> dict[str, Any]:
-    return {
-        "namespace": planned.namespace,
-        "subscriptions": list(planned.subscriptions),
-        "resiliency": planned.resiliency,
-        "policy": msgspec.to_builtins(planned.policy),
-        "reads": planned.reads,
-        "publishes": planned.publishes,
-        "enforcement": planned.enforcement,
     }
 
 

@@ -38,7 +38,11 @@ def render(paths: Paths = None, output_format: Format = "yaml", app: App = "", *
     if app and app not in planned.apps:
         raise typer.BadParameter(f"no app {app}; known apps: {', '.join(planned.apps)}", param_hint="--app")
     if declared:
-        resources = writing.documents(_of_app(planned.apps[app], inventory) if app else inventory)
+        shown = inventory
+        if app:  # the event types that it publishes, and its subscriptions
+            key = (planned.apps[app].namespace, planned.apps[app].app)
+            shown = Inventory([*inventory.produced_by(key), *inventory.of_app(key)])
+        resources = writing.documents(shown)
     else:
         resources = rendered([planned.apps[app]] if app else planned.apps.values())
     if output_format == "map":
@@ -51,12 +55,6 @@ def render(paths: Paths = None, output_format: Format = "yaml", app: App = "", *
     output.show(findings, output.console(error=True))
     if has_errors(findings):
         raise typer.Exit(1)
-
-
-def _of_app(planned: AppPlan, inventory: Inventory) -> Inventory:
-    """Return the event types that an app publishes, and its subscriptions."""
-    key = (planned.namespace, planned.app)
-    return Inventory([*inventory.produced_by(key), *inventory.of_app(key)])
 
 
 def rendered(apps: Iterable[AppPlan]) -> list[dict[str, Any]]:

@@ -62,10 +62,13 @@ def replay(
     counted = client.post("/replays", body, dryRun="true")
     plain = output_format == "json"
     if not plain:
-        _show(counted)
+        console = output.console()
+        for kind, count in counted["counts"].items():
+            console.print(output.literal(f"{count:>9}  {kind}"))
+        console.print(f"{counted['matched']:>9}  in all", style="bold")
+    elif dry_run:
+        output.dump(counted)
     if dry_run:
-        if plain:
-            output.dump(counted)
         return
     confirm(f"Send {counted['matched']} events to {consumer}?", yes=yes)
     ended = _follow(client, client.post("/replays", body), wait=wait, timeout=timeout, silent=plain)
@@ -83,13 +86,6 @@ def _timestamp(value: datetime | None) -> str | None:
     if value is None:
         return None
     return (value if value.tzinfo else value.replace(tzinfo=UTC)).isoformat()
-
-
-def _show(counted: dict[str, Any]) -> None:
-    console = output.console()
-    for kind, count in counted["counts"].items():
-        console.print(output.literal(f"{count:>9}  {kind}"))
-    console.print(f"{counted['matched']:>9}  in all", style="bold")
 
 
 _COUNTS = ("skipped", "handled", "failed", "unread", "dropped", "unconfirmed")

@@ -111,15 +111,6 @@ def _overlaid(source: Path, module: GoModule, folder: Path) -> Path:
     return tree
 
 
-def _wrapped(module: GoModule, folder: Path) -> Path:
-    """A module that has this one as its dependency: its go.mod and go.sum are kept in this package."""
-    tree = folder / "source"
-    tree.mkdir()
-    (tree / "go.mod").write_bytes(packaged(f"sums/{module.wrapped}"))
-    (tree / "go.sum").write_bytes(packaged(SUMS))
-    return tree
-
-
 def _require_go(program: Program) -> None:
     """Raise ProgramError where Go is missing or too old."""
     problem = "Go is not installed"
@@ -146,21 +137,13 @@ def build(program: Program, module: GoModule, folder: Path, report: Callable[[st
     if module.overlay or module.replacements:
         source = _overlaid(source, module, folder)
     elif module.wrapped:
-        source = _wrapped(module, folder)
+        # A module that has this one as its dependency: its go.mod and go.sum are kept in this package.
+        source = folder / "source"
+        source.mkdir()
+        (source / "go.mod").write_bytes(packaged(f"sums/{module.wrapped}"))
+        (source / "go.sum").write_bytes(packaged(SUMS))
     variables = [f"-X {name}={value.format(version=version)}" for name, value in module.variables.items()]
     built = folder / program.name
-    _run(
-        [
-            "go",
-            "build",
-            "-trimpath",
-            "-buildvcs=false",
-            f"-ldflags=-s -w {' '.join(variables)}",
-            f"-o={built}",
-            module.package,
-        ],
-        source,
-        what,
-        report,
-    )
+    flags = ["-trimpath", "-buildvcs=false", f"-ldflags=-s -w {' '.join(variables)}", f"-o={built}"]
+    _run(["go", "build", *flags, module.package], source, what, report)
     return built

@@ -11,7 +11,6 @@ import re
 import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,16 +71,6 @@ def pinned() -> dict[str, str]:
     return {path: digest for digest, path in lines}
 
 
-def _download(client: httpx2.Client, folder: Path, jar: tuple[str, str]) -> None:
-    path, digest = jar
-    actual = fetch(client, f"{CENTRAL}/{path}", folder / path.rpartition("/")[2])
-    if actual != digest:
-        raise ProgramError(
-            f"{CENTRAL}/{path} has the SHA-256 {actual}, pinned is {digest}: it was cut short or tampered with",
-            remedy="retry; if it happens again, do not run the file and report it to your network administrator",
-        )
-
-
 def obtain(program: Program, scratch: Path, report: Callable[[str], None]) -> Path:
     """Fetch Kafka's jars into the cache, and return their folder there.
 
@@ -100,7 +89,12 @@ def obtain(program: Program, scratch: Path, report: Callable[[str], None]) -> Pa
             httpx2.Client(timeout=TIMEOUT, follow_redirects=True, event_hooks=hooks) as client,
             ThreadPoolExecutor(_AT_ONCE) as workers,
         ):
-            list(workers.map(partial(_download, client, folder), jars.items()))
+            tasks = [
+                workers.submit(fetch, client, f"{CENTRAL}/{path}", folder / path.rpartition("/")[2], digest)
+                for path, digest in jars.items()
+            ]
+            for task in tasks:
+                task.result()
     except httpx2.HTTPError as error:
         raise ProgramError(
             f"Kafka's jars cannot be fetched from {CENTRAL} ({error})",

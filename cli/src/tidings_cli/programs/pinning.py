@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import tempfile
 from importlib.resources import files
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,17 +94,12 @@ def module_sums(programs: Iterable[Program], folder: Path) -> set[str]:
 def release_sums(programs: Iterable[Program]) -> Iterator[str]:
     """Yield a line for each release whose published checksum can be had."""
     with httpx2.Client(timeout=TIMEOUT, follow_redirects=True) as client:
-        for program in programs:
-            for target in TARGETS:
-                yield from _release_sum(client, program, target)
-
-
-def _release_sum(client: httpx2.Client, program: Program, target: Mapping[str, str]) -> Iterator[str]:
-    if release := program.release:
-        url = release.url.format(version=program.version, **target)
-        text = client.get(release.checksums.format(version=program.version, **target)).raise_for_status().text
-        if digest := published_digest(text, url.rpartition("/")[2]):  # not everything is published for each system
-            yield f"{digest}  {url}"
+        releases = [(program, program.release) for program in programs if program.release]
+        for (program, release), target in product(releases, TARGETS):
+            url = release.url.format(version=program.version, **target)
+            text = client.get(release.checksums.format(version=program.version, **target)).raise_for_status().text
+            if digest := published_digest(text, url.rpartition("/")[2]):  # not everything is published for each system
+                yield f"{digest}  {url}"
 
 
 _POM = """<project>

@@ -67,8 +67,13 @@ def pinned_digest(program: Program, url: str, checksums: str) -> str:
     return pinned
 
 
-def fetch(client: httpx2.Client, url: str, into: Path) -> str:
-    """Download `url`; returns its SHA-256."""
+def fetch(client: httpx2.Client, url: str, into: Path, expected: str) -> None:
+    """Download `url`.
+
+    Raises:
+        ProgramError: It is too large, or its SHA-256 is not the expected one.
+
+    """
     digest, size = hashlib.sha256(), 0
     with client.stream("GET", url) as answer, into.open("wb") as file:
         answer.raise_for_status()
@@ -78,7 +83,11 @@ def fetch(client: httpx2.Client, url: str, into: Path) -> str:
                 raise ProgramError(f"{url} exceeds {LARGEST} bytes", remedy="report it to your network administrator")
             file.write(piece)
             digest.update(piece)
-    return digest.hexdigest()
+    if (actual := digest.hexdigest()) != expected:
+        raise ProgramError(
+            f"{url} has the SHA-256 {actual}, pinned is {expected}: it was cut short or tampered with",
+            remedy="retry; if it happens again, do not run the file and report it to your network administrator",
+        )
 
 
 def require_https(request: httpx2.Request) -> None:
@@ -99,14 +108,9 @@ def download(program: Program, release: Release, folder: Path) -> Path:
     expected = pinned_digest(program, url, _filled(release.checksums, program))
     try:
         with httpx2.Client(timeout=TIMEOUT, follow_redirects=True, event_hooks={"request": [require_https]}) as client:
-            actual = fetch(client, url, archive)
+            fetch(client, url, archive, expected)
     except httpx2.HTTPError as error:
         raise ReleaseUnavailable(f"{url}: {error}") from error
-    if actual != expected:
-        raise ProgramError(
-            f"{url} has the SHA-256 {actual}, pinned is {expected}: it was cut short or tampered with",
-            remedy="retry; if it happens again, do not run the file and report it to your network administrator",
-        )
     if not release.member:
         return archive
     unpacked = folder / program.name

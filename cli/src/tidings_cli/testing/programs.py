@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import pwd
+import shutil
 import signal
 import socket
 import subprocess
@@ -28,6 +28,7 @@ from tidings.errors import TidingsError
 from tidings_cli.programs import ensure
 from tidings_cli.programs.jars import command as kafka_command
 from tidings_cli.up import kafka, launch
+from tidings_cli.up.backends import unprivileged
 from tidings_cli.up.ports import HOST, block
 
 DEBIANS_RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # the one on PATH would log beside the system's own
@@ -65,16 +66,8 @@ class Ports:
 @contextmanager
 def nats_server(folder: Path, port: int) -> Iterator[str]:
     """Run NATS with JetStream; gives its URL."""
-    command = [
-        str(_program("nats-server")),
-        "--jetstream",
-        "--store_dir",
-        str(folder),
-        "--addr",
-        HOST,
-        "--port",
-        str(port),
-    ]
+    command = [str(_program("nats-server")), "--jetstream", "--store_dir", str(folder)]
+    command += ["--addr", HOST, "--port", str(port)]
     with running(command, folder / "nats.log", lambda: listens(port)):
         yield f"nats://{HOST}:{port}"
 
@@ -119,7 +112,9 @@ def postgres_server(folder: Path, port: int, *settings: str) -> Iterator[str]:
 
     Gives the URL of the database `postgres`. `settings` are as `wal_level=logical`. An existing folder `data` is kept.
     """
-    user = _ordinary_user(folder)
+    user = unprivileged()
+    if user:
+        shutil.chown(folder, user)
     data = folder / "data"
     options = ["fsync=off", "synchronous_commit=off", "full_page_writes=off", *settings]
     initdb = [str(_program("initdb")), "--pgdata", str(data), "--username", "tidings", "--auth", "trust", "--no-sync"]
@@ -204,16 +199,6 @@ def public_folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="tidings-") as path:
         Path(path).chmod(0o755)
         yield Path(path)
-
-
-def _ordinary_user(folder: Path) -> str | None:
-    """Change to the owner of the folder if this process is root, because PostgreSQL refuses to run as root."""
-    if os.geteuid() != 0:
-        return None
-    known = {entry.pw_name for entry in pwd.getpwall()}
-    user = "postgres" if "postgres" in known else "nobody"
-    os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
-    return user
 
 
 def _program(name: str) -> Path:

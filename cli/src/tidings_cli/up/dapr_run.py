@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,16 +66,14 @@ def _app(process: Process, system: Prepared, sidecar: Process | None, ready: str
         "command": list(process.argv),
         "env": {name: value for name, value in process.env.items() if name not in {*TOKENS, orphans.MARK}},
     }
-    return app | (_sidecar(process.ports, sidecar.ports, ready) if sidecar else {})
-
-
-def _sidecar(own: Mapping[str, int], ports: Mapping[str, int], ready: str) -> dict[str, Any]:
-    return {
-        "appPort": own["app"],
-        "daprHTTPPort": ports["http"],
-        "daprGRPCPort": ports["grpc"],
-        "daprInternalGRPCPort": ports["internal"],
-        "metricsPort": ports["metrics"],
-        "enableAppHealthCheck": True,
-        "appHealthCheckPath": ready,
-    }
+    if sidecar:
+        app |= {
+            "appPort": process.ports["app"],
+            "daprHTTPPort": sidecar.ports["http"],
+            "daprGRPCPort": sidecar.ports["grpc"],
+            "daprInternalGRPCPort": sidecar.ports["internal"],
+            "metricsPort": sidecar.ports["metrics"],
+            "enableAppHealthCheck": True,
+            "appHealthCheckPath": ready,
+        }
+    return app

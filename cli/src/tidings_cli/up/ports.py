@@ -96,33 +96,23 @@ def check(fixed: Mapping[str, int]) -> None:
             use the ports as far as they can be determined.
 
     """
-    problems = list(_duplicates(fixed))
-    problems += [
-        f"port {port} ({name}) is taken{_process_on(port)}" for name, port in fixed.items() if not is_free(port)
-    ]
+    problems: list[str] = []
+    first: dict[int, str] = {}
+    for name, port in fixed.items():
+        if first.setdefault(port, name) != name:
+            problems.append(f"port {port} is assigned to both {first[port]} and {name}")
+        if not is_free(port):
+            problems.append(f"port {port} ({name}) is taken{_process_on(port)}")
     if problems:
         fix = "stop it, use other ports with --port-base 9000, or change `port:` in tidings.yaml"
         raise PortTaken(f"{'; '.join(problems)}: {fix}")
 
 
-def _duplicates(fixed: Mapping[str, int]) -> Iterator[str]:
-    first: dict[int, str] = {}
-    for name, port in fixed.items():
-        if first.setdefault(port, name) != name:
-            yield f"port {port} is assigned to both {first[port]} and {name}"
-
-
 def _process_on(port: int) -> str:
     try:
         connections = psutil.net_connections("tcp")
-        holder = next(
-            (
-                c.pid
-                for c in connections
-                if c.status == psutil.CONN_LISTEN and c.laddr and c.laddr.port == port and c.pid
-            ),
-            None,
-        )
+        listening = (item for item in connections if item.status == psutil.CONN_LISTEN and item.pid)
+        holder = next((item.pid for item in listening if item.laddr and item.laddr.port == port), None)
         if holder is None:
             return ""
         process = psutil.Process(holder)

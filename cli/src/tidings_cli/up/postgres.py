@@ -31,27 +31,11 @@ def init_cluster(initdb: Path, folder: RunFolder, password: str) -> None:
     if user:
         shutil.chown(data, user)
         shutil.chown(secret, user)
-    command = [
-        str(initdb),
-        "-D",
-        str(cluster),
-        "-U",
-        USER,
-        "-A",
-        "scram-sha-256",
-        f"--pwfile={secret}",
-        "-E",
-        "UTF8",
-        "--locale=C",
-        "--no-sync",
-    ]
+    command = [str(initdb), "-D", str(cluster), "-U", USER, "-A", "scram-sha-256", f"--pwfile={secret}"]
+    command += ["-E", "UTF8", "--locale=C", "--no-sync"]
     result = subprocess.run(command, user=user, cwd="/", capture_output=True, text=True, check=False)
     secret.unlink()
     if result.returncode:
-        hint = (
-            f"; PostgreSQL cannot run as root, and the account {user} needs access to {data.parent}: "
-            "choose another --run-dir"
-            if user
-            else ""
-        )
+        needed = f"; PostgreSQL cannot run as root, and the account {user} needs access to {data.parent}"
+        hint = f"{needed}: choose another --run-dir" if user else ""
         raise UpError(f"initdb failed: {result.stderr.strip() or result.stdout.strip()}{hint}")

@@ -161,11 +161,11 @@ def _write(
             [*_components(app, planned, folder, numbers, password), *planned.app_resources(app)],
             planned.policy(app),
         )
-    mark = {orphans.MARK: str(folder.path)}
+    mark, extra = {orphans.MARK: str(folder.path)}, {"service": options.environment}
     return Prepared(
         planned,
         folder,
-        tuple(_with_environment(process, options, mark) for process in started),
+        tuple(replace(item, env={**item.env, **extra.get(item.role, {}), **mark}) for item in started),
         numbers,
         run_context.dapr_api_token,
         run_context.app_api_token,
@@ -185,22 +185,14 @@ def _components(
         sets / f"state-{planned.store.kind.name}", {**own, **planned.store.values(numbers, password)}
     )
     used = {*planned.parallel(app), *(document["metadata"]["name"] for document in pubsub)}
-    needed = [
-        component for document in pubsub for component in parallel(document) if component["metadata"]["name"] in used
-    ]
-    return [*(_scoped(planned, component) for component in needed), *store]
-
-
-def _scoped(planned: System, component: dict[str, Any]) -> dict[str, Any]:
-    """Add the publishing and subscription scopes, as on a cluster."""
-    scopes = planned.plan.scopes.get(component["metadata"]["name"])
-    spec = component["spec"]
-    return {**component, "spec": {**spec, "metadata": [*spec["metadata"], *(scopes.metadata if scopes else [])]}}
-
-
-def _with_environment(process: Process, options: Options, mark: Mapping[str, str]) -> Process:
-    extra = options.environment if process.role == "service" else {}
-    return replace(process, env={**process.env, **extra, **mark})
+    scoped = []
+    for component in (component for document in pubsub for component in parallel(document)):
+        name, spec = component["metadata"]["name"], component["spec"]
+        if name in used:  # with its publishing and subscription scopes, as on a cluster
+            scopes = planned.plan.scopes.get(name)
+            metadata = [*spec["metadata"], *(scopes.metadata if scopes else [])]
+            scoped.append({**component, "spec": {**spec, "metadata": metadata}})
+    return [*scoped, *store]
 
 
 def _write_app(folder: RunFolder, app: str, resources: Iterable[Mapping[str, Any]], policy: Mapping[str, Any]) -> None:

@@ -53,12 +53,9 @@ def fill(text: str, own: Mapping[str, str], ports: Mapping[str, int], environ: M
     try:
         return _Template(text).substitute(_Values(own, ports, environ))
     except KeyError as error:
-        raise ProjectError(f"{where}: ${{{error.args[0]}}} is unknown; {_known(ports)}") from None
+        known = ", ".join(sorted(name for name in ports if ".daprd" not in name))
+        raise ProjectError(f"{where}: ${{{error.args[0]}}} is unknown; names with ports: {known}") from None
     except ValueError:
         raise ProjectError(
             f"{where}: {text!r} has a `$` that does not start a reference; write `$$` for a dollar sign"
         ) from None
-
-
-def _known(ports: Mapping[str, int]) -> str:
-    return f"names with ports: {', '.join(sorted(name for name in ports if '.daprd' not in name))}"

@@ -79,7 +79,11 @@ class Run:
         self._changed = asyncio.Event()
         self._dirty = asyncio.Event()
         self._client = httpx2.AsyncClient(trust_env=False)
-        self._supervisors = {process.name: self._supervisor(process) for process in system.processes}
+        folder = system.folder
+        self._supervisors = {
+            item.name: Supervisor(item, folder.log(item.name), folder.held / item.name, self._client, self)
+            for item in system.processes
+        }
         self._writer: asyncio.Task[None] | None = None
         self._outage_watcher: asyncio.Task[None] | None = None
         self._ending = asyncio.Event()
@@ -356,10 +360,6 @@ class Run:
         for supervisor in self._supervisors.values():
             if supervisor.process.role == "sidecar" and selected(supervisor.process.app):
                 supervisor.signal(supervisor.process.stop_signal)
-
-    def _supervisor(self, process: Process) -> Supervisor:
-        folder = self._system.folder
-        return Supervisor(process, folder.log(process.name), folder.held / process.name, self._client, self)
 
     def _supervisor_of(self, name: str) -> Supervisor:
         self.state.find(name)

@@ -117,14 +117,12 @@ class View:
                 if self._changed or time.monotonic() - painted > TABLE_EVERY:
                     self._changed = False
                     painted = time.monotonic()
-                    live.update(self._picture(state()), refresh=True)
+                    current = state()
+                    rows = table_rows(current.processes)
+                    has_room = len(rows) + 3 + ROOM_FOR_LOG <= self._console.height
+                    shown = table(current, rows, width=self._console.width) if has_room else summary(current, rows)
+                    live.update(shown, refresh=True)
                 await asyncio.sleep(FLUSH_EVERY)
-
-    def _picture(self, state: RunState) -> Group | Text:
-        rows = table_rows(state.processes)
-        if len(rows) + 3 + ROOM_FOR_LOG > self._console.height:
-            return summary(state, rows)
-        return table(state, rows, width=self._console.width)
 
     def _add(self, line: Text) -> None:
         if len(self._lines) >= BACKLOG:
@@ -160,15 +158,13 @@ def log_line(name: str, entry: Entry, colour: str, width: int, clock: str) -> Te
     line.append(printable(entry.message), style=LEVEL_STYLES[entry.level])
     for key, value in entry.details:
         line.append(f" {printable(key)}=", style="dim")
-        line.append(_traceback(value, width) if key == "exception" else printable(value))
+        # Continuation lines of a traceback are indented, so that they cannot be mistaken for log lines.
+        lines = value.split("\n") if key == "exception" else []
+        indented = f"\n{'':{9 + width}} │ ".join(printable(continued, keep="\t") for continued in lines)
+        line.append(indented or printable(value))
     if entry.correlation:
         line.append(f" [{printable(entry.correlation)}]", style="dim")
     return line
-
-
-def _traceback(text: str, width: int) -> str:
-    """Indent continuation lines, so that they cannot be mistaken for log lines."""
-    return f"\n{'':{9 + width}} │ ".join(printable(line, keep="\t") for line in text.split("\n"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,8 +203,21 @@ def table(state: RunState, rows: Sequence[Row], *, width: int, now: float | None
         grid.add_column(heading, no_wrap=True)
     for heading in ("restarts", "memory", "up"):
         grid.add_column(heading, justify="right", no_wrap=True)
+    now = time.time() if now is None else now
     for row in rows:
-        grid.add_row(*_cells(row, time.time() if now is None else now, wide=wide))
+        main, sidecar = row.main, row.sidecar
+        grid.add_row(
+            main.name,
+            _state(main),
+            str(main.ports.get("app", "")),
+            *([str(main.pid or "")] if wide else []),
+            _state(sidecar) if sidecar else "",
+            str(sidecar.ports["http"]) if sidecar else "",
+            *([str(sidecar.pid or "") if sidecar else ""] if wide else []),
+            str(sum(process.restarts for process in row.processes) or ""),
+            memory(row.processes),
+            age(now - main.process.started) if main.process else "",
+        )
     return Group(grid, summary(state, rows))
 
 
@@ -226,22 +235,6 @@ def summary(state: RunState, rows: Sequence[Row]) -> Text:
     if waiting and state.phase in {"starting", "ready"}:
         line.append(f" · waiting for {', '.join(waiting)}", style="yellow")
     return line.append(" · Ctrl-C stops the run", style="dim")
-
-
-def _cells(row: Row, now: float, *, wide: bool) -> list[Text | str]:
-    main, sidecar = row.main, row.sidecar
-    return [
-        main.name,
-        _state(main),
-        str(main.ports.get("app", "")),
-        *([str(main.pid or "")] if wide else []),
-        _state(sidecar) if sidecar else "",
-        str(sidecar.ports["http"]) if sidecar else "",
-        *([str(sidecar.pid or "") if sidecar else ""] if wide else []),
-        str(sum(process.restarts for process in row.processes) or ""),
-        memory(row.processes),
-        age(now - main.process.started) if main.process else "",
-    ]
 
 
 def _state(process: ProcessState) -> Text:
