@@ -6,7 +6,6 @@
 - <chart>/files/values.yaml               the default values
 - <chart>/files/components/<set>.yaml     from components/
 - pizza/files/plan.json                   the plan of all contracts: topics and who may read and publish them
-- pizza/files/map.json                    what the archive's console draws
 - <chart>/README.md, values.schema.json   from <chart>/values.yaml and <chart>/README.head.md
 - ../skaffold.yaml                        its marked sections, from the folders in services/
 
@@ -26,7 +25,7 @@ from typing import Any
 import yaml
 
 from tidings.brokers.jetstream import stream_name
-from tidings_plan import Plan, plan, system_map
+from tidings_plan import Plan, plan
 from tidings_plan.resources import contracts_folders, load
 
 CHARTS = Path(__file__).resolve().parent
@@ -51,7 +50,6 @@ def expected() -> dict[Path, str]:
     inventory = load(contracts_folders(ROOT))
     whole = plan(inventory)
     files[pizza / "files/plan.json"] = _json(planned(whole))
-    files[pizza / "files/map.json"] = _json(system_map(inventory, whole))
     files[ROOT / "skaffold.yaml"] = skaffold((ROOT / "skaffold.yaml").read_text(), services())
     for chart in (pizza, CHARTS / "tidings"):
         files[chart / "files/values.yaml"] = MADE + _dump([yaml.safe_load((chart / "values.yaml").read_text())])

@@ -19,7 +19,8 @@ from tests.support import definitions
 from tests.support.charts import SECRET, VALUE_SETS, Resource, failure, insecure, of_kind, pods, rendered, validate
 
 from tidings.settings import Settings
-from tidings_plan import plan, system_map
+from tidings_operator.children import SYSTEM_MAP
+from tidings_plan import plan
 from tidings_plan.resources import contracts_folders, load
 
 ROOT = Path(__file__).parents[2]
@@ -208,13 +209,10 @@ def test_components_are_the_sets_with_secrets_in_the_place_of_addresses(name: st
                 assert value[item["name"]] == item
 
 
-def test_the_archive_has_the_map_for_its_console() -> None:
-    data = of_kind(rendered("pizza"), "ConfigMap")["system-map"]["data"]
-    inventory = load(contracts_folders(ROOT))
-    assert json.loads(data["map.json"]) == json.loads(json.dumps(system_map(inventory, plan(inventory)), default=str))
+def test_the_archive_mounts_the_map_that_the_operator_writes() -> None:
     archive = {item["metadata"].get("namespace"): item for item in _tidings() if item["kind"] == "Deployment"}["pizza"]
     (volume,) = [item for item in archive["spec"]["template"]["spec"]["volumes"] if item["name"] == "map"]
-    assert volume["configMap"] == {"name": "system-map", "optional": True}
+    assert volume["configMap"] == {"name": SYSTEM_MAP, "optional": True}
 
 
 def _tidings() -> tuple[Resource, ...]:

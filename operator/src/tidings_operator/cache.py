@@ -130,6 +130,8 @@ class AppState:
     settled: dict[Name, tuple[str, str]] = field(default_factory=dict)
     """By child, the hash that was written or observed as correct, and the hash of the server's version of it."""
     observation: Observation | None = None
+    on_map: bytes | None = None
+    """Its subscriptions in the system map, as JSON; None before the app has been planned."""
     is_planned: bool = False
     """True if the app has been planned since this operator started; before that, `settled` is meaningless."""
 

@@ -20,6 +20,8 @@ SUBSCRIPTIONS = "tidings.dev/subscriptions"
 RETAINED = "tidings.dev/retained"
 MANAGER = "tidings"
 SELECTOR = f"{MANAGED_BY}={MANAGER}"
+SYSTEM_MAP = "system-map"
+"""ConfigMap with the system map of a namespace. It is kept as the child of an app without a name."""
 BLOCKS = ("spec", "scopes", "data", "binaryData")
 """Parts of a child that only the operator may write: other content is drift."""
 
@@ -100,6 +102,25 @@ def build(planned: AppPlan, subscriptions: Iterable[EventSubscription], uids: Ma
     # The policy exists as long as the app has subscriptions: a pod that mounts it could not start without it.
     manifests.append((config_map(planned), frozenset(known)))
     return [_desired(manifest, planned.app, names, known, uids) for manifest, names in manifests]
+
+
+def build_map(
+    namespace: str, drawn: Any, subscriptions: Iterable[EventSubscription], uids: Mapping[str, str]
+) -> list[Desired]:
+    """Return the ConfigMap with the system map of a namespace; nothing for one without EventSubscriptions."""
+    known = {subscription.metadata.name: subscription for subscription in subscriptions}
+    if not known:
+        return []
+    manifest = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": SYSTEM_MAP, "namespace": namespace},
+        "data": {"map.json": msgspec.json.encode(drawn).decode()},
+    }
+    # One owner is enough to have the map deleted with the last EventSubscription, also without an operator: after the
+    # owner's deletion, the operator names another one.
+    owner = min(known, key=lambda name: (known[name].spec.deletion_policy == "Retain", name))
+    return [_desired(manifest, "", frozenset((owner,)), known, uids)]
 
 
 def live(item: Mapping[str, Any]) -> Live:

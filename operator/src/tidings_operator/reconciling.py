@@ -10,6 +10,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any, TypeVar
 
+import msgspec
 from structlog.contextvars import bind_contextvars
 
 from tidings_operator import children, events, metrics, statuses
@@ -20,14 +21,17 @@ from tidings_operator.judging import ALONE, QUICK, THOROUGH, Judge, JudgementErr
 from tidings_operator.planning import keep_only
 from tidings_operator.statuses import Failure, Outcome
 from tidings_operator.workqueue import Key, WorkQueue
-from tidings_plan import AppPlan, cel, plan_app, plan_type
-from tidings_plan.resources import EventSubscription, Finding
+from tidings_plan import AppPlan, assemble_map, cel, map_subscriptions, plan_app, plan_type
+from tidings_plan.resources import EventSubscription, EventType, Finding
+from tidings_plan.resources.inventory import app_key
 
 LOG = logging.getLogger(__name__)
 MAX_SILENT_ATTEMPTS = 3
 """Failed attempts after which a status reports that the API server rejects writes."""
 IDLE = 0.1
 """Seconds between checks whether this operator may write."""
+MAP_DELAY = 0.5
+"""Seconds that changes of a namespace are collected for its system map."""
 SECOND_LOOK = 60.0
 """Seconds after which a permanently rejected write is retried nevertheless: permissions and owners change."""
 
@@ -67,7 +71,7 @@ class Reconciler:
         self._judge = judge or Judge()
         self._attempts: dict[Key, int] = {}
         self.handlers: dict[str, Handler] = {
-            "app": self._app,
+            "app": self._app_or_map,
             "EventType": self._type,
             "EventSubscription": self.unreadable,
             "EventReplay": self.unreadable,
@@ -113,15 +117,20 @@ class Reconciler:
         metrics.ERRORS.labels(key.what, str(error.status)).inc()
         LOG.warning("%s %s/%s: %s; again in %.1f s", key.what, key.namespace, key.name, error, delay)
 
+    async def _app_or_map(self, key: Key) -> None:
+        await (self._app(key) if key.name else self._map(key))
+
     async def _app(self, key: Key) -> None:
         """Program one app, and report the result on each of its subscriptions."""
         app, state = (key.namespace, key.name), self.cache.apps[key.namespace, key.name]
         subscriptions, today = self.cache.inventory.of_app(app), self._today()
         try:
-            planned, desired = await self.judged(key, lambda: self._decide(app, today))
+            planned, desired, on_map = await self.judged(key, lambda: self._decide(app, today))
         except JudgementError as error:
+            self._draw(app, state.on_map or b"[]")
             await self._unjudged(app, error)
             return
+        self._draw(app, on_map)
         if not self.queue.is_slow(key):
             # Compile what a fork has compiled, so that later forks need not.
             for subscription in planned.subscriptions:
@@ -165,14 +174,59 @@ class Reconciler:
         except TooLongError as error:
             raise MoreTimeError(str(error)) from error
 
-    def _decide(self, app: tuple[str, str], today: date) -> tuple[AppPlan, list[Desired]]:
-        """Plan an app, and build its children. Runs in a fork."""
+    def _decide(self, app: tuple[str, str], today: date) -> tuple[AppPlan, list[Desired], bytes]:
+        """Plan an app, build its children, and encode its part of the system map. Runs in a fork."""
         subscriptions = self.cache.inventory.of_app(app)
         planned = plan_app(app, self.cache.inventory, today)
         unsuited = [finding for subscription in subscriptions for finding in self.cache.unsuited(subscription)]
         planned = replace(planned, findings=(*unsuited, *planned.findings))
         uids = {subscription.metadata.name: self._tracked(subscription).uid for subscription in subscriptions}
-        return planned, children.build(planned, subscriptions, uids)
+        on_map = msgspec.json.encode(list(map_subscriptions(planned, self.cache.inventory)))
+        return planned, children.build(planned, subscriptions, uids), on_map
+
+    def _draw(self, app: tuple[str, str], on_map: bytes) -> None:
+        """Record an app's part of the system map, and queue the map if it has changed."""
+        state = self.cache.apps[app]
+        if state.on_map != on_map:
+            state.on_map = on_map
+            self.queue.later(Key("app", app[0], ""), MAP_DELAY)
+
+    async def _map(self, key: Key) -> None:
+        """Write the system map of a namespace, once all of its apps have been planned."""
+        place, state = (key.namespace, ""), self.cache.apps[key.namespace, ""]
+        apps = [app for app in self.cache.inventory.consuming_apps if app[0] == key.namespace]
+        if any(self.cache.apps[app].on_map is None for app in apps):
+            return  # the last one of them queues the map again
+        try:
+            desired = await self.judged(key, lambda: self._decide_map(key.namespace, apps))
+        except JudgementError as error:
+            LOG.error("the system map of %s cannot be drawn: %s", key.namespace, error)
+            return
+        steps = children.steps(desired, state.children, state.settled, lambda _: False)
+        failures = await self._carry_out(place, steps, [])
+        for failure in failures.values():
+            if not failure.is_final:
+                raise failure
+            # Such as a map of more than a MiB, or one of the same name that somebody else maintains.
+            LOG.warning("the system map of %s is not written: %s", key.namespace, failure)
+            self.queue.later(key, SECOND_LOOK)
+        self.cache.drop_if_empty(place)
+
+    def _decide_map(self, namespace: str, apps: Sequence[tuple[str, str]]) -> list[Desired]:
+        """Draw the system map of a namespace, with the types of others that it reads. Runs in a fork."""
+        inventory = self.cache.inventory
+        types = [
+            this for this in inventory.types.values() if this.key[0] == namespace or namespace in self._readers(this)
+        ]
+        drawn = [entry for app in sorted(apps) for entry in msgspec.json.decode(self.cache.apps[app].on_map or b"[]")]
+        subscriptions = [subscription for app in apps for subscription in inventory.of_app(app)]
+        uids = {subscription.metadata.name: self._tracked(subscription).uid for subscription in subscriptions}
+        return children.build_map(namespace, assemble_map(types, drawn), subscriptions, uids)
+
+    def _readers(self, this: EventType) -> set[str]:
+        """Return the namespaces with a subscription to a type."""
+        inventory = self.cache.inventory
+        return {app_key(reader)[0] for reader in (*inventory.consumers(this), *inventory.observers(this))}
 
     async def _unjudged(self, app: tuple[str, str], error: JudgementError) -> None:
         """Reject the subscriptions of an app that cannot be evaluated even separately, and queue the others.
@@ -287,6 +341,8 @@ class Reconciler:
     async def _type(self, key: Key) -> None:
         """Update the status of an event type."""
         this = self.cache.inventory.types.get((key.namespace, key.name))
+        for namespace in {key.namespace, *(self._readers(this) if this else ())}:
+            self.queue.later(Key("app", namespace, ""), MAP_DELAY)
         if this is None:
             await self.unreadable(key)
             return

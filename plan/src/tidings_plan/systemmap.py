@@ -1,16 +1,17 @@
 """Build the system map shown in the console: types, their consumers and deprecated versions.
 
-The map is self-contained, so that viewers need neither the contracts nor the plan core. `tidings render -o map` prints
-it, `tidings up` writes it, and `${map}` in `tidings.yaml` refers to the file.
+The map is self-contained, so that viewers need neither the contracts nor the plan core. On a cluster, the operator
+keeps one for each namespace in a ConfigMap. `tidings render -o map` prints it, `tidings up` writes it, and `${map}` in
+`tidings.yaml` refers to the file.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from tidings.consume.policy import SubscriptionPolicy
 from tidings_plan.channels import channel_of
-from tidings_plan.model import Plan
+from tidings_plan.model import AppPlan, Plan
 from tidings_plan.resources.eventtype import EventType, Version
 from tidings_plan.resources.inventory import Inventory
 
@@ -28,8 +29,19 @@ def system_map(inventory: Inventory, planned: Plan) -> JsonObject:
         planned: The plan of the inventory.
 
     """
-    types = sorted(inventory.types.values(), key=lambda event_type: (event_type.spec.type, event_type.key))
-    subscriptions = [subscription for app in planned.apps for subscription in _subscriptions(app, inventory, planned)]
+    # An archive serves one namespace: with a single one, app ids need not include it.
+    is_alone = len({app.namespace for app in planned.apps.values()}) == 1
+    subscriptions = [
+        subscription if is_alone else {**subscription, "app": key}
+        for key, app in planned.apps.items()
+        for subscription in map_subscriptions(app, inventory)
+    ]
+    return assemble_map(inventory.types.values(), subscriptions)
+
+
+def assemble_map(types: Iterable[EventType], subscriptions: Sequence[JsonObject]) -> JsonObject:
+    """Build a map of these types and of the subscriptions that `map_subscriptions` has yielded."""
+    types = sorted(types, key=lambda event_type: (event_type.spec.type, event_type.key))
     return {
         "types": [_type(event_type) for event_type in types],
         "subscriptions": subscriptions,
@@ -56,13 +68,13 @@ def _version(event_type: EventType, version: Version) -> JsonObject:
     return {"name": version.name, "state": version.state, "pubsub": channel.pubsub, "topic": channel.topic}
 
 
-def _subscriptions(app: str, inventory: Inventory, planned: Plan) -> Iterator[JsonObject]:
+def map_subscriptions(planned: AppPlan, inventory: Inventory) -> Iterator[JsonObject]:
     """Yield the subscriptions of an app, except to dead letters; one entry for types by name and one for patterns."""
     reads: dict[tuple[str, bool], dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     topics: dict[tuple[str, bool], set[str]] = defaultdict(set)
     terms: dict[str, SubscriptionPolicy] = {}
-    namespace = planned.apps[app].namespace
-    for entry in planned.apps[app].policy.subscriptions:
+    namespace = planned.namespace
+    for entry in planned.policy.subscriptions:
         if entry.type != "*":
             events = inventory.subscriptions[namespace, entry.name].spec.events
             is_observed = entry.type not in {event.type for event in events}
@@ -71,11 +83,9 @@ def _subscriptions(app: str, inventory: Inventory, planned: Plan) -> Iterator[Js
             terms[entry.name] = entry
     for (name, is_observed), types in reads.items():
         rate, consumer = terms[name].rate_limit, inventory.subscriptions[namespace, name].spec.consumer
-        # An archive serves one namespace: with a single one, app ids need not include it.
-        is_alone = len({other.namespace for other in planned.apps.values()}) == 1
         yield {
             "name": name,
-            "app": planned.apps[app].app if is_alone else app,
+            "app": planned.app,
             "owner": consumer.owner,
             "contact": consumer.contact,
             "pattern": is_observed,
@@ -89,7 +99,7 @@ def _subscriptions(app: str, inventory: Inventory, planned: Plan) -> Iterator[Js
         }
 
 
-def _deprecated(event_type: EventType, subscriptions: list[JsonObject]) -> Iterator[JsonObject]:
+def _deprecated(event_type: EventType, subscriptions: Sequence[JsonObject]) -> Iterator[JsonObject]:
     for version in event_type.spec.versions:
         if version.state != "Deprecated":
             continue
