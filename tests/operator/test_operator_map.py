@@ -11,6 +11,9 @@ from tests.operator import shop
 from tests.operator.cluster import Cluster, path_of
 from tests.operator.conftest import Start, until
 
+import tidings_plan
+from tidings_operator import reconciling
+
 pytestmark = pytest.mark.real
 OWN = "app.kubernetes.io/managed-by"
 
@@ -65,11 +68,19 @@ async def test_the_map_follows_what_is_applied_changed_and_deleted(cluster: Clus
 
 
 async def test_a_subscription_with_an_error_is_not_on_the_map_and_does_not_delay_it(
-    cluster: Cluster, namespace: str, operator: Start
+    cluster: Cluster, namespace: str, operator: Start, monkeypatch: pytest.MonkeyPatch
 ):
+    plan_app = tidings_plan.plan_app
+
+    def plan_others(app: tuple[str, str], *rest: Any) -> Any:
+        if app[1] == "odd":
+            raise MemoryError
+        return plan_app(app, *rest)
+
+    monkeypatch.setattr(reconciling, "plan_app", plan_others)
     cluster.apply(shop.event_type(namespace))
     cluster.apply(shop.subscription(namespace, "broken", consumer={"appId": "broken"}, versions=["v9"]))
-    cluster.apply(shop.subscription(namespace, "odd", consumer={"appId": "odd"}, filter="event.("))
+    cluster.apply(shop.subscription(namespace, "odd", consumer={"appId": "odd"}))
     cluster.apply(shop.subscription(namespace))
     await operator()
     await until(partial(shows, cluster, namespace, "kitchen"), "the kitchen alone is on the map")
