@@ -21,6 +21,7 @@ from tests.operator.cluster import MANIFESTS, OPERATOR, Cluster, running
 from tidings_cli.programs import ProgramError, ensure
 from tidings_cli.testing.fixtures import ports
 from tidings_cli.testing.programs import Ports
+from tidings_operator import reconciling
 from tidings_operator.client import Client
 from tidings_operator.operating import Operator
 from tidings_operator.settings import Settings
@@ -86,8 +87,11 @@ Start = Callable[..., Awaitable[Operator]]
 
 
 @pytest_asyncio.fixture
-async def operator(cluster: Cluster, namespace: str, caplog: pytest.LogCaptureFixture) -> AsyncIterator[Start]:
+async def operator(
+    cluster: Cluster, namespace: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Start]:
     """Start operators in this process: `await operator()`; they end with the test."""
+    monkeypatch.setattr(reconciling, "MAP_DELAY", 0.1)  # an operator that has a map to draw is not idle
     caplog.set_level(logging.INFO)
     for noisy in ("httpx2", "kopf.objects"):
         caplog.set_level(logging.WARNING, noisy)

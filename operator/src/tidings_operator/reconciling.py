@@ -30,7 +30,7 @@ MAX_SILENT_ATTEMPTS = 3
 """Failed attempts after which a status reports that the API server rejects writes."""
 IDLE = 0.1
 """Seconds between checks whether this operator may write."""
-MAP_DELAY = 0.5
+MAP_DELAY = 2.0
 """Seconds that changes of a namespace are collected for its system map."""
 SECOND_LOOK = 60.0
 """Seconds after which a permanently rejected write is retried nevertheless: permissions and owners change."""
