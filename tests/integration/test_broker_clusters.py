@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import nats
@@ -21,13 +21,33 @@ from tidings.brokers.kafka import Address, ensure_topics
 from tidings.dapr.client import DaprSidecar
 from tidings.errors import SidecarError
 from tidings.messages.envelope import new_id
+from tidings_cli.programs import ensure
 from tidings_cli.testing.fixtures import Serve, StartDaprd
-from tidings_cli.testing.programs import Node, Ports, kafka_servers, nats_servers
+from tidings_cli.testing.programs import Node, Ports, kafka_servers, listens, running
+from tidings_cli.up.ports import HOST
 from tidings_plan.resources.brokers import parallel
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(400)]
 SERVERS = 3
 PUBLISHERS = 8
+
+
+@contextmanager
+def nats_servers(folder: Path, ports: Ports, many: int) -> Iterator[list[Node]]:
+    """Run a cluster of NATS servers with JetStream."""
+    program, routes = str(ensure("nats-server")["nats-server"]), [ports.take() for _ in range(many)]
+    peers = ",".join(f"nats://{HOST}:{route}" for route in routes)
+    with ExitStack() as stack:
+        started: list[Node] = []
+        for number, route in enumerate(routes):
+            port, data = ports.take(), folder / f"nats-{number}"
+            data.mkdir()
+            command = [program, "--jetstream", "--store_dir", str(data), "--addr", HOST, "--port", str(port)]
+            command += ["--server_name", data.name, "--cluster_name", "tests"]
+            command += ["--cluster", f"nats://{HOST}:{route}", "--routes", peers]
+            process = stack.enter_context(running(command, data / "nats.log", lambda port=port: listens(port)))  # type: ignore[misc]
+            started.append(Node(f"nats://{HOST}:{port}", process))
+        yield started
 
 
 @contextmanager

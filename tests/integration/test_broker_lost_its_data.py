@@ -30,7 +30,7 @@ from tidings.brokers.jetstream import ensure_streams, observe, stream_name
 from tidings.brokers.kafka import Address, ensure_topics
 from tidings.brokers.rabbitmq import queue_consumers, queue_name
 from tidings.brokers.redis import pending
-from tidings.brokers.watch import BrokerWatch, Found
+from tidings.brokers.watch import BrokerWatch, Observation
 from tidings.messages.envelope import new_id
 from tidings_cli.testing.programs import Ports, rabbitmq_server, redis_server
 from tidings_cli.up import state
@@ -243,9 +243,9 @@ async def test_a_stream_that_somebody_recreated_for_another_subject_was_lost(
     await js.delete_stream(stream_name(LOST))
     if subjects:
         await js.add_stream(name=stream_name(LOST), subjects=subjects)
-    assert await watched.look() == Found((LOST,))
+    assert await watched.look() == Observation((LOST,))
     assert (await js.publish(LOST, b"{}")).stream == stream_name(LOST)
-    assert await watched.look() == Found()
+    assert await watched.look() == Observation()
     await js.delete_stream(stream_name(LOST))
     await client.close()
 
@@ -296,12 +296,12 @@ async def test_a_jetstream_stream_that_somebody_recreated_with_as_many_events_wa
     client = await connect(nats)
     js = client.jetstream()
     await publish(js, 2)
-    assert await watched.look() == Found()
+    assert await watched.look() == Observation()
     await js.delete_stream(stream_name(LOST))
     await ensure_streams(nats, [LOST])
     await publish(js, 5)
-    assert await watched.look() == Found((LOST,))
-    assert await watched.look() == Found()
+    assert await watched.look() == Observation((LOST,))
+    assert await watched.look() == Observation()
     await js.delete_stream(stream_name(LOST))
     await client.close()
 
@@ -314,10 +314,10 @@ async def test_dead_letters_that_no_app_has_read_are_missed_after_a_purge(nats: 
     js = client.jetstream()
     for topic in (letters, read):
         await js.publish(topic, b"{}")
-    assert await watched.look() == Found()
+    assert await watched.look() == Observation()
     for topic in (letters, read):
         await js.purge_stream(stream_name(topic))
-    assert await watched.look() == Found(gaps=(letters,))
+    assert await watched.look() == Observation(gaps=(letters,))
     for topic in (letters, read):
         await js.delete_stream(stream_name(topic))
     await client.close()
@@ -356,20 +356,20 @@ async def test_a_redis_stream_that_starts_anew_or_is_trimmed_too_far_has_lost_en
     url = f"redis://127.0.0.1:{redis_alone.get_connection_kwargs()['port']}"
     subscriptions = [("receiver", {"spec": {"topic": TOPIC}})]
     watched = BrokerWatch("redis", url, [TOPIC, "a.b.v1"], subscriptions)
-    assert await watched.look() == Found()
+    assert await watched.look() == Observation()
     for _ in range(3):
         redis_alone.xadd(TOPIC, {"data": b"\xff\xfe"})
     if handled:
         redis_alone.xreadgroup("receiver", "one", {TOPIC: ">"}, count=abs(handled))
         for entry in redis_alone.xpending_range(TOPIC, "receiver", "-", "+", 10) if handled > 0 else ():
             redis_alone.xack(TOPIC, "receiver", entry["message_id"])
-    assert await watched.look() == Found()
+    assert await watched.look() == Observation()
     for command in commands:
         redis_alone.execute_command(*command)  # type: ignore[no-untyped-call]
     later = BrokerWatch("redis", url, [TOPIC, "a.b.v1"], subscriptions)
     later.resume(watched)
-    assert await later.look() == Found((TOPIC,) if is_lost else (), gaps=(TOPIC,) if has_gap else ())
-    assert await later.look() == Found()
+    assert await later.look() == Observation((TOPIC,) if is_lost else (), gaps=(TOPIC,) if has_gap else ())
+    assert await later.look() == Observation()
 
 
 @pytest.mark.parametrize(
@@ -444,14 +444,16 @@ async def test_a_kafka_topic_that_was_shortened_has_lost_what_was_not_read(
     await watched.ensure()
     if committed is not None:
         await asyncio.to_thread(commit, kafka, kafka_topic, committed)
-    assert await watched.look() == Found()
+    assert await watched.look() == Observation()
     await asyncio.to_thread(_shorten, kafka, kafka_topic, first)
-    expected = Found(unread=((app, kafka_topic),), gaps=(kafka_topic,)) if has_gap else Found()
+    expected = Observation(unread=((app, kafka_topic),), gaps=(kafka_topic,)) if has_gap else Observation()
     assert await watched.look() == expected
     watched._stale.clear()
-    assert await watched.look() == Found(), "it is reported once"
+    assert await watched.look() == Observation(), "it is reported once"
     anew = BrokerWatch("kafka", kafka, [kafka_topic], readers)
-    assert await anew.look() == (expected if committed is not None else Found()), "also by a watch that starts later"
+    assert await anew.look() == (expected if committed is not None else Observation()), (
+        "also by a watch that starts later"
+    )
 
 
 def _shorten(url: str, topic: str, first: int) -> None:

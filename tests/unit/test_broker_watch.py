@@ -14,7 +14,7 @@ from tidings.brokers import kafka
 from tidings.brokers import watch as brokerwatch
 from tidings.brokers.kafka import TopicError
 from tidings.brokers.positions import Key, Position
-from tidings.brokers.watch import GRACE, BrokerWatch, Found
+from tidings.brokers.watch import GRACE, BrokerWatch, Observation
 
 READ, OTHER = ("kitchen", "orders.orderPlaced.v1"), ("menu", "orders.orderPlaced.v1")
 
@@ -42,39 +42,39 @@ def watch() -> BrokerWatch:
 
 
 def test_problems_are_described_in_words() -> None:
-    assert Found().problem == ""
-    problem = Found(("a.b.v1",), (READ,), gaps=("c.d.v1", "e.f.v1")).problem
+    assert Observation().problem == ""
+    problem = Observation(("a.b.v1",), (READ,), gaps=("c.d.v1", "e.f.v1")).problem
     assert problem == (
         "lost a.b.v1; unhandled events of c.d.v1, e.f.v1 are gone; nothing reads orders.orderPlaced.v1 for kitchen"
     )
 
 
 def test_a_consumer_without_a_sidecar_gets_a_grace_period_that_grows(clock: Clock) -> None:
-    result, looked = Found(unread=(READ,)), watch()
+    result, looked = Observation(unread=(READ,)), watch()
     restarts = []
     for second in range(0, 200, 2):
         clock.now = 1000.0 + second
         if looked.to_reopen(result):
             restarts.append(second)
     assert restarts == [GRACE + 2, 3 * GRACE + 4, 7 * GRACE + 6]
-    assert looked.to_reopen(Found()) == set()
+    assert looked.to_reopen(Observation()) == set()
     clock.now += 1000
     assert looked.to_reopen(result) == set()  # it was read meanwhile: the time begins anew
 
 
 def test_a_lost_stream_needs_no_waiting_and_an_app_that_is_away_no_restart(clock: Clock) -> None:
     assert clock.now
-    result = Found(("orders.orderPlaced.v1",), (READ, OTHER))
+    result = Observation(("orders.orderPlaced.v1",), (READ, OTHER))
     assert watch().to_reopen(result) == {"kitchen", "menu"}
     assert watch().to_reopen(result, ["menu"]) == {"menu"}
 
 
 def test_a_later_watch_goes_on_where_an_earlier_one_was(clock: Clock) -> None:
     first, second = watch(), watch()
-    assert first.to_reopen(Found(unread=(READ,))) == set()
+    assert first.to_reopen(Observation(unread=(READ,))) == set()
     clock.now += GRACE + 1
     second.resume(first)
-    assert second.to_reopen(Found(unread=(READ,))) == {"kitchen"}
+    assert second.to_reopen(Observation(unread=(READ,))) == {"kitchen"}
 
 
 def test_a_queue_with_more_consumers_than_sidecars_is_read_again_after_a_restart(
@@ -86,13 +86,13 @@ def test_a_queue_with_more_consumers_than_sidecars_is_read_again_after_a_restart
     monkeypatch.setattr(brokerwatch, "ensure_queues", lambda *_: None)
     watched = BrokerWatch("rabbitmq", "amqp://localhost", [], [], {}, sidecars=1)
     completed = asyncio.run(watched.look())
-    assert completed == Found(orphaned=(READ,))
+    assert completed == Observation(orphaned=(READ,))
     assert completed.problem == "an orphaned consumer holds messages of orders.orderPlaced.v1 for kitchen"
     assert watched.to_reopen(completed) == set()
     clock.now += GRACE + 1
     assert watched.to_reopen(completed) == {"kitchen"}
     unknown = BrokerWatch("rabbitmq", "amqp://localhost", [], [], {})
-    assert asyncio.run(unknown.look()) == Found(), "the number of sidecars is unknown"
+    assert asyncio.run(unknown.look()) == Observation(), "the number of sidecars is unknown"
 
 
 def test_a_kafka_topic_with_another_id_is_read_again_after_a_restart_of_its_readers_sidecars(
@@ -106,19 +106,19 @@ def test_a_kafka_topic_with_another_id_is_read_again_after_a_restart_of_its_read
         ("x", {"spec": {"topic": "a.b.v1"}})
     ]
     first = BrokerWatch("kafka", "kafka://127.0.0.1:1", list(ids), readers)
-    assert asyncio.run(first.look()) == Found()
+    assert asyncio.run(first.look()) == Observation()
     ids[topic] = "2"
     watched = BrokerWatch("kafka", "kafka://127.0.0.1:1", list(ids), readers)
     watched.resume(first)
     completed = asyncio.run(watched.look())
-    assert completed == Found((topic,), (READ, OTHER))
+    assert completed == Observation((topic,), (READ, OTHER))
     assert watched.to_reopen(completed, ["kitchen", "x"]) == {"kitchen"}
     later = asyncio.run(watched.look())
-    assert later == Found(unread=(OTHER,))
+    assert later == Observation(unread=(OTHER,))
     assert watched.to_reopen(later, ["kitchen", "menu", "x"]) == set()
     clock.now += GRACE + 1
     assert watched.to_reopen(later, ["kitchen", "menu", "x"]) == {"menu"}
-    assert asyncio.run(watched.look()) == Found()
+    assert asyncio.run(watched.look()) == Observation()
 
 
 @pytest.mark.parametrize("error", [NotCoordinatorError, CoordinatorLoadInProgressError])
@@ -154,14 +154,14 @@ def test_a_system_starts_although_the_positions_of_its_topics_are_not_known_yet(
     with pytest.raises(TopicError):
         asyncio.run(watched.look())
     found |= positions({READ[1]: "1"})
-    assert asyncio.run(watched.look()) == Found()
+    assert asyncio.run(watched.look()) == Observation()
 
 
 def test_a_kafka_topic_that_had_to_be_created_was_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(brokerwatch, "ensure_topics", lambda *_, **__: [READ[1]])
     monkeypatch.setattr(kafka, "positions", lambda *_: positions({READ[1]: "1"}))
     watched = BrokerWatch("kafka", "kafka://127.0.0.1:1", [READ[1]], [("kitchen", {"spec": {"topic": READ[1]}})])
-    assert asyncio.run(watched.look()) == Found((READ[1],), (READ,))
+    assert asyncio.run(watched.look()) == Observation((READ[1],), (READ,))
 
 
 @pytest.mark.parametrize(

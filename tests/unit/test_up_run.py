@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tidings.brokers.watch import BrokerWatch, Found
+from tidings.brokers.watch import BrokerWatch, Observation
 from tidings_cli.up import control, orphans, state
 from tidings_cli.up import run as run_module
 from tidings_cli.up.backends import BROKERS, STORES, choose
@@ -115,9 +115,9 @@ async def test_the_broker_is_watched_despite_changes_of_the_components_folder(
     monkeypatch.setattr(run_module, "WATCH_INTERVAL", 0.01)
     looks = asyncio.Semaphore(0)
 
-    async def look(watch: BrokerWatch) -> Found:
+    async def look(watch: BrokerWatch) -> Observation:
         looks.release()
-        return Found()
+        return Observation()
 
     monkeypatch.setattr(BrokerWatch, "look", look)
     async with running(shop(tmp_path)):  # there is no components folder

@@ -30,7 +30,6 @@ VIEWS = (
     "/console/dead-letters",
     "/console/replays",
     "/console/versions",
-    "/console/notices",
     "/console/audit",
 )
 """Paths that the page's router handles."""

@@ -126,11 +126,7 @@ class Notified(TypedDict):
 
 
 class SentNotice(TypedDict):
-    """A matter that owners were notified of.
-
-    `webhook` is the state of the last notice's message: none if no webhook was configured, pending while attempts
-    follow, failed after the last one. `webhookError` says why the last attempt failed.
-    """
+    """A matter that owners were notified of. `webhook` is done, pending, or the last error."""
 
     type: str
     title: str
@@ -139,8 +135,7 @@ class SentNotice(TypedDict):
     times: int
     firstAt: str
     sentAt: str
-    webhook: Literal["none", "pending", "sent", "failed"]
-    webhookError: str | None
+    webhook: str
 
 
 class Notices(TypedDict):

@@ -8,9 +8,7 @@ import typer
 from tidings_cli import inputs, output
 from tidings_cli.documents import as_yaml
 from tidings_cli.inputs import Paths
-from tidings_plan import plan
 from tidings_plan.asyncapi import document
-from tidings_plan.resources import load
 
 Format = Annotated[Literal["yaml", "json"], typer.Option("-o", "--output", help="YAML or JSON.")]
 App = Annotated[
@@ -32,10 +30,7 @@ def asyncapi(
     Resources with errors are left out and reported on standard error. Exit code 0: no errors; 1: at least one error;
     2: wrong usage.
     """
-    inventory = load(inputs.chosen(paths))
-    planned = plan(inventory)
-    if app and app not in planned.apps:
-        raise typer.BadParameter(f"no app {app}; known apps: {', '.join(planned.apps)}", param_hint="--app")
+    inventory, planned = inputs.planned(paths, app)
     described = document(inventory, planned, title=title, version=version, app=app)
     if output_format == "json":
         output.dump(described)

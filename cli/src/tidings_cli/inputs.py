@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from tidings_plan import Plan, plan
 from tidings_plan.resources import Inventory, contracts_folders, load
 from tidings_plan.resources.loading import CONTRACTS
 
@@ -39,6 +40,15 @@ def chosen(paths: list[Path] | None) -> list[Path]:
     if not existing:
         raise typer.BadParameter(f"nothing at {DEFAULT} below {Path.cwd()}: name files or folders", param_hint="PATHS")
     return existing
+
+
+def planned(paths: list[Path] | None, app: str = "") -> tuple[Inventory, Plan]:
+    """Load and plan the chosen paths; raise a usage error if the plan has no such app."""
+    inventory = load(chosen(paths))
+    result = plan(inventory)
+    if app and app not in result.apps:
+        raise typer.BadParameter(f"no app {app}; known apps: {', '.join(result.apps)}", param_hint="--app")
+    return inventory, result
 
 
 def history(against: list[str] | None, paths: list[Path]) -> list[Inventory]:

@@ -9,9 +9,9 @@ import typer
 from tidings_cli import inputs, output
 from tidings_cli.documents import as_yaml
 from tidings_cli.inputs import Paths
-from tidings_plan import AppPlan, plan, system_map
+from tidings_plan import AppPlan, system_map
 from tidings_plan.configmap import config_map
-from tidings_plan.resources import Inventory, has_errors, load, writing
+from tidings_plan.resources import Inventory, has_errors, writing
 
 Format = Annotated[
     Literal["yaml", "json", "map"],
@@ -33,10 +33,7 @@ def render(paths: Paths = None, output_format: Format = "yaml", app: App = "", *
 
     Resources with errors are left out, as by the operator, and reported on standard error with exit code 1.
     """
-    inventory = load(inputs.chosen(paths))
-    planned = plan(inventory)
-    if app and app not in planned.apps:
-        raise typer.BadParameter(f"no app {app}; known apps: {', '.join(planned.apps)}", param_hint="--app")
+    inventory, planned = inputs.planned(paths, app)
     if declared:
         shown = inventory
         if app:  # the event types that it publishes, and its subscriptions

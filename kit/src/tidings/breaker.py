@@ -69,7 +69,11 @@ class Breaker:
         try:
             yield
         except self._counted as error:
-            self._failed(str(error), probe=probe)
+            self.failures += 1
+            # A call that began before the breaker opened does not extend the pause.
+            if probe or (self._opened is None and self.failures >= self._limit):
+                self._opened = self._clock()
+                log.warning("breaker.opened", failures=self.failures, reason=str(error), retry_in=self._pause)
             raise
         except Exception:
             self._answered(probe=probe)
@@ -89,13 +93,6 @@ class Breaker:
             raise self._refusal(f"circuit breaker open after {self.failures} consecutive failures", after)
         self._probing = True
         return True
-
-    def _failed(self, reason: str, *, probe: bool) -> None:
-        """Count a failure. A call that began before the breaker opened does not extend the pause."""
-        self.failures += 1
-        if probe or (self._opened is None and self.failures >= self._limit):
-            self._opened = self._clock()
-            log.warning("breaker.opened", failures=self.failures, reason=reason, retry_in=self._pause)
 
     def _answered(self, *, probe: bool) -> None:
         """Close after a successful probe. A call that began before the breaker opened does not close it."""

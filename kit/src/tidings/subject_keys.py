@@ -12,9 +12,10 @@ import sqlite3
 import stat
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 from tidings.dapr.port import Sidecar
 from tidings.errors import DefinitionError
@@ -30,10 +31,13 @@ _TABLES = (
     "CREATE TABLE IF NOT EXISTS subject_keys (subject TEXT PRIMARY KEY, key BLOB) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS announced_subjects (subject TEXT PRIMARY KEY) WITHOUT ROWID",
 )
-_SELECT = "SELECT key FROM subject_keys WHERE subject = ?"
+SELECT = "SELECT key FROM subject_keys WHERE subject = ?"
+DESTROY = "INSERT INTO subject_keys VALUES (?, NULL) ON CONFLICT (subject) DO UPDATE SET key = NULL"
 _FORGOTTEN = (
     "SELECT subject FROM subject_keys WHERE key IS NULL AND subject NOT IN (SELECT subject FROM announced_subjects)"
 )
+Execute = Callable[..., Any]
+"""Executes an SQL statement with its parameters; returns its cursor."""
 
 
 class KeyStore(ABC):
@@ -68,20 +72,42 @@ class KeyStore(ABC):
     def close(self) -> None:  # noqa: B027 - only some stores have something to release
         """Release connections."""
 
-    @abstractmethod
     def forgotten(self) -> list[str]:
         """Return the persons whose key was destroyed and who were not announced yet."""
+        with self._session() as execute:
+            return [subject for (subject,) in execute(_FORGOTTEN)]
 
-    @abstractmethod
     def announced(self, subject: str) -> None:
         """Record that the services were told to forget a person."""
+        with self._session() as execute:
+            execute("INSERT INTO announced_subjects VALUES (?) ON CONFLICT DO NOTHING", (subject,))
+
+    @abstractmethod
+    def _session(self) -> AbstractContextManager[Execute]:
+        """Open the database; return what executes a statement, whose parameters are written as `?`."""
 
     @abstractmethod
     def _destroy(self, subject: str) -> bool: ...
 
-    @abstractmethod
+    def _wrapped(self, subject: str, key: bytes) -> bytes:  # noqa: ARG002 - some stores bind the key to the person
+        """Return a key as it is stored."""
+        return key
+
+    def _unwrapped(self, subject: str, stored: bytes) -> bytes:  # noqa: ARG002
+        """Return a key from what is stored."""
+        return stored
+
     def _read(self, subject: str, *, create: bool) -> tuple[bytes | None, bool]:
         """Return a key, and whether the person is known; None for a person who is known stands for a tombstone."""
+        with self._session() as execute:
+            row = execute(SELECT, (subject,)).fetchone()
+            if row is None and create:
+                new = (subject, self._wrapped(subject, os.urandom(LENGTH)))
+                execute("INSERT INTO subject_keys VALUES (?, ?) ON CONFLICT DO NOTHING", new)
+                row = execute(SELECT, (subject,)).fetchone()
+        if row is None:
+            return None, False
+        return (None if row[0] is None else self._unwrapped(subject, row[0])), True
 
     def _cached(self, subject: str, *, create: bool) -> bytes | None:
         now = time.monotonic()
@@ -117,44 +143,23 @@ class KeyFile(KeyStore):
                 raise DefinitionError(
                     f"others may read the keys in {path} ({stat.filemode(mode)}): run chmod 600 {path}"
                 )
-            with self._open() as database:
+            with self._session() as execute:
                 for table in _TABLES:
-                    database.execute(table)
+                    execute(table)
         except (OSError, sqlite3.Error) as error:
             raise DefinitionError(f"TIDINGS_KEYS: the keys in {path} cannot be opened: {error}") from error
 
-    def forgotten(self) -> list[str]:
-        """Return the persons whose key was destroyed and who were not announced yet."""
-        with self._open() as database:
-            return [subject for (subject,) in database.execute(_FORGOTTEN)]
-
-    def announced(self, subject: str) -> None:
-        """Record that the services were told to forget a person."""
-        with self._open() as database:
-            database.execute("INSERT INTO announced_subjects VALUES (?) ON CONFLICT DO NOTHING", (subject,))
-
     def _destroy(self, subject: str) -> bool:
-        with self._open() as database:
-            known = database.execute(_SELECT, (subject,)).fetchone()
-            database.execute(
-                "INSERT INTO subject_keys VALUES (?, NULL) ON CONFLICT (subject) DO UPDATE SET key = NULL", (subject,)
-            )
+        with self._session() as execute:
+            known = execute(SELECT, (subject,)).fetchone()
+            execute(DESTROY, (subject,))
         return bool(known and known[0])
 
-    def _read(self, subject: str, *, create: bool) -> tuple[bytes | None, bool]:
-        with self._open() as database:
-            row = database.execute(_SELECT, (subject,)).fetchone()
-            if row is None and create:
-                new = (subject, os.urandom(LENGTH))
-                database.execute("INSERT INTO subject_keys VALUES (?, ?) ON CONFLICT DO NOTHING", new)
-                row = database.execute(_SELECT, (subject,)).fetchone()
-        return (row[0], True) if row else (None, False)
-
     @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
+    def _session(self) -> Iterator[Execute]:
         with closing(sqlite3.connect(self._path, timeout=_WAIT, isolation_level=None)) as database:
             database.execute("PRAGMA secure_delete = ON")
-            yield database
+            yield database.execute
 
 
 def from_settings(settings: Settings) -> KeyStore | None:

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from tidings.dapr.port import Sidecar
 from tidings.errors import DefinitionError, SidecarUnavailable
-from tidings.subject_keys import LENGTH, KeyStore
+from tidings.subject_keys import DESTROY, SELECT, Execute, KeyStore
 
 MIN_MASTER_KEY = 32  # characters
 _DEADLINE = 3  # seconds
@@ -33,9 +33,6 @@ _TABLES = (
     "CREATE TABLE IF NOT EXISTS subject_keys (subject text PRIMARY KEY, key bytea)",
     "CREATE TABLE IF NOT EXISTS announced_subjects (subject text PRIMARY KEY)",
 )
-_SELECT = "SELECT key FROM subject_keys WHERE subject = %s"
-_FORGOTTEN = """SELECT subject FROM subject_keys AS known WHERE key IS NULL
-    AND NOT EXISTS (SELECT FROM announced_subjects AS announced WHERE announced.subject = known.subject)"""
 _OPTIONS: dict[str, Any] = {
     "connect_timeout": _DEADLINE,
     "options": f"-c statement_timeout={_DEADLINE}s",
@@ -88,49 +85,30 @@ class KeyTable(KeyStore):
         with self._lock:
             self._disconnect()
 
-    def forgotten(self) -> list[str]:
-        """Return the persons whose key was destroyed and who were not announced yet."""
-        with self._connected() as connection:
-            return [subject for (subject,) in connection.execute(_FORGOTTEN)]
-
-    def announced(self, subject: str) -> None:
-        """Record that the services were told to forget a person."""
-        with self._connected() as connection:
-            connection.execute("INSERT INTO announced_subjects VALUES (%s) ON CONFLICT DO NOTHING", (subject,))
-
     def _destroy(self, subject: str) -> bool:
         with self._connected() as connection:
             with connection.transaction():
-                known = connection.execute(f"{_SELECT} FOR UPDATE", (subject,)).fetchone()
-                connection.execute(
-                    "INSERT INTO subject_keys VALUES (%s, NULL) ON CONFLICT (subject) DO UPDATE SET key = NULL",
-                    (subject,),
-                )
+                known = connection.execute(f"{SELECT} FOR UPDATE".replace("?", "%s"), (subject,)).fetchone()
+                connection.execute(DESTROY.replace("?", "%s"), (subject,))
             connection.execute("VACUUM subject_keys")
         return bool(known and known[0])
-
-    def _read(self, subject: str, *, create: bool) -> tuple[bytes | None, bool]:
-        with self._connected() as connection:
-            row = connection.execute(_SELECT, (subject,)).fetchone()
-            if row is None and create:
-                new = (subject, self._wrapped(subject, os.urandom(LENGTH)))
-                connection.execute("INSERT INTO subject_keys VALUES (%s, %s) ON CONFLICT DO NOTHING", new)
-                row = connection.execute(_SELECT, (subject,)).fetchone()
-        if row is None:
-            return None, False
-        return (None if row[0] is None else self._unwrapped(subject, row[0])), True
 
     def _wrapped(self, subject: str, key: bytes) -> bytes:
         nonce = os.urandom(_NONCE)
         return nonce + self._unlocked().encrypt(nonce, key, subject.encode())
 
-    def _unwrapped(self, subject: str, wrapped: bytes) -> bytes:
+    def _unwrapped(self, subject: str, stored: bytes) -> bytes:
         try:
-            return self._unlocked().decrypt(wrapped[:_NONCE], wrapped[_NONCE:], subject.encode())
+            return self._unlocked().decrypt(stored[:_NONCE], stored[_NONCE:], subject.encode())
         except InvalidTag as error:
             raise DefinitionError(
                 f"the key of {subject} was wrapped by another TIDINGS_MASTER_KEY: set the one that all services use"
             ) from error
+
+    @contextmanager
+    def _session(self) -> Iterator[Execute]:
+        with self._connected() as connection:
+            yield lambda statement, values=(): connection.execute(statement.replace("?", "%s"), values)
 
     def _unlocked(self) -> AESGCM:
         if self._master is None:

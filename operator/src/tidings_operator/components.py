@@ -33,12 +33,12 @@ class Component(NamedTuple):
 def component(api: Api, item: Mapping[str, Any]) -> Component:
     """Read a Component from a list, where items have no kind."""
     document, metadata = {**item, "kind": api.kind}, item["metadata"]
-    found = delivery(document) or Delivery()
-    consumer = found.consumer and replace(found.consumer, broker=_digest(found.consumer.broker))
+    facts = delivery(document) or Delivery()
+    consumer = facts.consumer and replace(facts.consumer, broker=_digest(facts.consumer.broker))
     return Component(
         metadata["namespace"],
         metadata["name"],
-        replace(found, settings=found.settings and _digest(found.settings), consumer=consumer),
+        replace(facts, settings=facts.settings and _digest(facts.settings), consumer=consumer),
         frozenset(map(_digest, accounts(document, metadata["namespace"]))),
     )
 

@@ -76,44 +76,64 @@ def plan_app(app: Key, inventory: Inventory, today: date) -> AppPlan:
 def _rendered(app: Key, readers: Readers, inventory: Inventory, findings: list[Finding]) -> AppPlan:
     """Render the plan for subscriptions without errors."""
     namespace, name = app
-    by_channel = _by_channel(readers)
+    by_channel, by_subscription = _by_channel(readers), _by_subscription(readers)
     replayed = [Channel(pubsub, replay_topic(name), "*") for pubsub in _replay_components(readers)]
     through = _through(namespace, by_channel, replayed, inventory)
     further = {one: channel for channel, used in through.items() for one in used if one != channel}
     originals = {channel.pubsub: original.pubsub for channel, original in further.items()}
-    children = [
-        subscriptions.merged(
-            name,
-            namespace,
-            channel,
-            near,
-            bulk=not _is_bulkless(namespace, [channel], inventory),
-            concurrent=inventory.delivery(namespace, channel.pubsub).concurrent,
-        )
-        for original, near in by_channel.items()
-        for channel in through[original]
-    ]
-    children += [
-        _replays(app, original, channel, readers, bulk=not _is_bulkless(namespace, [channel], inventory))
-        for original in replayed
-        for channel in through[original]
-    ]
+    by_component: dict[str, list[EventSubscription]] = defaultdict(list)
+    for subscription, read in by_subscription.items():
+        for pubsub in dict.fromkeys(channel.pubsub for channel in read):
+            by_component[pubsub].append(subscription)
     return AppPlan(
         app=name,
         namespace=namespace,
-        subscriptions=tuple(sorted(children, key=lambda child: str(child["metadata"]["name"]))),
-        resiliency=resiliency.resiliency(name, namespace, _by_component(readers), originals),
+        subscriptions=tuple(
+            sorted(
+                _children(app, readers, through, by_channel, inventory),
+                key=lambda child: str(child["metadata"]["name"]),
+            )
+        ),
+        resiliency=resiliency.resiliency(name, namespace, by_component, originals),
         policy=policies.consumer_policy(name, readers),
         reads=_topics([*through, *further]),
         publishes=_topics([*_published(app, inventory, readers), *_own_dead_letters(name, further, by_channel)]),
         parallel=originals,
         enforcement={
             subscription.metadata.name: enforcement.enforcers(subscription, _bounds(subscription, read, inventory))
-            for subscription, read in _by_subscription(readers).items()
+            for subscription, read in by_subscription.items()
         },
         events=_events(readers),
         findings=tuple(worst_first(findings)),
     )
+
+
+def _children(
+    app: Key,
+    readers: Readers,
+    through: dict[Channel, list[Channel]],
+    by_channel: dict[Channel, list[Selection]],
+    inventory: Inventory,
+) -> Iterator[dict[str, Any]]:
+    """Render the Dapr Subscriptions of an app: to each of its topics, and to its replays."""
+    namespace, name = app
+    for original, used in through.items():
+        for channel in used:
+            delivery = inventory.delivery(namespace, channel.pubsub)
+            # Where messages are delivered one at a time, a bulk never fills.
+            bulk, concurrent = not delivery.serial, delivery.concurrent
+            if near := by_channel.get(original):
+                yield subscriptions.merged(name, namespace, channel, near, bulk=bulk, concurrent=concurrent)
+            elif readers[0][0].spec.consumer.kit:
+                yield subscriptions.replays(name, namespace, channel)
+            else:
+                replayed = [
+                    (selection, near)
+                    for selection, read in readers
+                    for near in read
+                    if near.pubsub == original.pubsub and selection.spec.delivery.dead_letter.replay
+                ]
+                yield subscriptions.routed_replays(name, namespace, channel, replayed, bulk=bulk)
 
 
 def _check(subscription: EventSubscription, inventory: Inventory, today: date) -> tuple[Readers, list[Finding]]:
@@ -180,7 +200,7 @@ def _bounds(subscription: EventSubscription, read: list[Channel], inventory: Inv
     """Return the limitations of the components that a subscription reads from."""
     namespace = subscription.metadata.namespace
     return enforcement.Capabilities(
-        bulkless=_is_bulkless(namespace, read, inventory),
+        bulkless=any(inventory.delivery(namespace, channel.pubsub).serial for channel in read),
         # The limit applies per topic: several topics deliver one message each, concurrently.
         serial=len(read) == 1 and inventory.delivery(namespace, read[0].pubsub).serial,
         starts=frozenset(inventory.delivery(namespace, channel.pubsub).start for channel in read),
@@ -214,11 +234,6 @@ def _own_dead_letters(
         for topic in {dead_letter_topic(app), *own}:
             if topic:
                 yield Channel(channel.pubsub, topic, "*")
-
-
-def _is_bulkless(namespace: str, read: list[Channel], inventory: Inventory) -> bool:
-    """Return True if bulk delivery is harmful, because messages are delivered one at a time and a bulk never fills."""
-    return any(inventory.delivery(namespace, channel.pubsub).serial for channel in read)
 
 
 def _slow(readers: Readers, inventory: Inventory) -> Iterator[Finding]:
@@ -330,28 +345,6 @@ def _by_channel(readers: Readers) -> dict[Channel, list[Selection]]:
         for channel in read:
             groups.setdefault((channel.pubsub, channel.topic), (channel, []))[1].append(selection)
     return {channel: near for channel, near in groups.values() if not all(reader.spec.suspend for reader in near)}
-
-
-def _by_component(readers: Readers) -> dict[str, list[EventSubscription]]:
-    by_component: dict[str, list[EventSubscription]] = defaultdict(list)
-    for subscription, read in _by_subscription(readers).items():
-        for pubsub in dict.fromkeys(channel.pubsub for channel in read):
-            by_component[pubsub].append(subscription)
-    return dict(by_component)
-
-
-def _replays(app: Key, original: Channel, channel: Channel, readers: Readers, *, bulk: bool) -> dict[str, Any]:
-    """Render the subscription of an app to its replays; `channel` is `original` or one that is read instead of it."""
-    namespace, name = app
-    if readers[0][0].spec.consumer.kit:
-        return subscriptions.replays(name, namespace, channel)
-    replayed = [
-        (selection, near)
-        for selection, read in readers
-        for near in read
-        if near.pubsub == original.pubsub and selection.spec.delivery.dead_letter.replay
-    ]
-    return subscriptions.routed_replays(name, namespace, channel, replayed, bulk=bulk)
 
 
 def _replay_components(readers: Readers) -> list[str]:

@@ -148,7 +148,11 @@ def _failure(tree: Tree, event: Mapping[str, Any]) -> str | None:
     parts = [*_operands(tree, tree.name)]
     deciding = [part for part in parts if _result(_part(part.message), event) is (tree.name == "_||_")]
     guarded = {path for part in deciding for path in _guarded(part)}
-    unguarded = (part for part in parts if not _reads(part, guarded))
+    unguarded = (
+        part
+        for part in parts
+        if not any(node.path and node.path[: len(path)] == path for node in part.everything() for path in guarded)
+    )
     return next((reason for part in unguarded if (reason := _failure(part, event))), None)
 
 
@@ -170,11 +174,6 @@ def _guarded(tree: Tree) -> Iterator[tuple[str, ...]]:
             yield node.parts[0].path
         elif node.name == "@in" and isinstance(node.parts[0].value, str) and node.parts[1].path:
             yield (*node.parts[1].path, node.parts[0].value)
-
-
-def _reads(tree: Tree, guarded: set[tuple[str, ...]]) -> bool:
-    read = [node.path for node in tree.everything() if node.path]
-    return any(path[: len(guard)] == guard for path in read for guard in guarded)
 
 
 @lru_cache(maxsize=1024)

@@ -26,7 +26,8 @@ class Tree:
     """A node of the tree.
 
     `kind` is constant, name, field, has, call, list, struct or loop; `parts` are its operands in order; `name` is the
-    identifier, field or function; `message` is the serialised node.
+    identifier, field or function; `message` is the serialised node. The parts of a loop are range, initial value,
+    condition, step and result; its `name` is the variable, its `value` the name of the accumulator.
     """
 
     kind: str
@@ -65,9 +66,6 @@ class Parsed:
     tree: Tree
     positions: Mapping[int, int]
 
-
-LOOP_PARTS = ("range", "initial", "condition", "step", "result")
-"""Parts of a loop in order. Its `name` is the variable, its `value` the name of the accumulator."""
 
 _Fields = dict[int, list[Any]]
 

@@ -9,7 +9,7 @@ Modes apply within a major version; a new major version has its own topic and ma
 from collections.abc import Iterator, Sequence
 
 from tidings_plan import personal
-from tidings_plan.jsonschema import Problem, problems
+from tidings_plan.jsonschema import problems
 from tidings_plan.resources.eventtype import EventType, Version
 from tidings_plan.resources.findings import Finding, Severity
 from tidings_plan.resources.inventory import Inventory, type_key
@@ -58,24 +58,16 @@ def _changed(new: EventType, old: Version, now: Version, readers: list[Selection
     position = next(index for index, candidate in enumerate(new.spec.versions) if candidate is now)
     at = ("spec", "versions", position, "schema")
     yield from personal.check_removed(new, position, old)
-    if mode.startswith(("Forward", "Full")):
-        for problem in problems(old.schema, now.schema):
-            message = (
-                f"{new.spec.type} {now.name} is incompatible with its consumers{_named(readers)}: {_spell(problem)}"
-            )
-            fix = f"Restore the field, or publish the change as {new.spec.next_version} alongside {now.name}."
-            yield new.finding("error", "incompatible-schema", message, fix, at=at)
-    if mode.startswith(("Backward", "Full")):
-        for problem in problems(now.schema, old.schema):
-            message = f"{new.spec.type} {now.name} cannot read earlier events{_named(readers)}: {_spell(problem)}"
-            fix = f"Make the new field optional, or publish the change as {new.spec.next_version} alongside {now.name}."
+    for direction, reader, writer, verdict, remedy in (
+        ("Forward", old.schema, now.schema, "is incompatible with its consumers", "Restore the field"),
+        ("Backward", now.schema, old.schema, "cannot read earlier events", "Make the new field optional"),
+    ):
+        for problem in problems(reader, writer) if mode.startswith((direction, "Full")) else ():
+            message = f"{new.spec.type} {now.name} {verdict}{_named(readers)}: {problem.field} {problem.message}"
+            fix = f"{remedy}, or publish the change as {new.spec.next_version} alongside {now.name}."
             yield new.finding("error", "incompatible-schema", message, fix, at=at)
 
 
 def _named(readers: Sequence[Selection]) -> str:
     names = [f"{reader.metadata.name} (app {reader.spec.consumer.app_id})" for reader in readers]
     return f" and breaks {', '.join(names)}" if names else ""
-
-
-def _spell(problem: Problem) -> str:
-    return f"{problem.field} {problem.message}"

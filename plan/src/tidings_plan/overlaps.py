@@ -21,8 +21,14 @@ def conflicts(junior: Selection, senior: Selection, shared: list[Channel]) -> It
         fix = "Delete one, or add filters to both: within an app, an event goes to one subscription."
         yield junior.finding("error", "duplicate-subscription", message, fix)
         return
-    if finding := _same_path(junior, senior, shared):
-        yield finding
+    for channel in shared:
+        default = event_path(channel.topic)
+        both = {rule.path or default for rule in rules_of(junior)} & {rule.path or default for rule in rules_of(senior)}
+        if both:
+            message = f"{channel.topic} is delivered to {min(both)} for {senior.ref} too"
+            fix = "Set a separate path in spec.routes.default: retries and limits apply per path."
+            yield junior.finding("error", "same-path", message, fix)
+            break
     for rule in rules_of(junior):
         for other in rules_of(senior):
             yield from _rules(junior, rule, senior, other, topics)
@@ -36,17 +42,6 @@ def in_order(rules: list[tuple[str, Rule]]) -> list[Rule]:
     """
     ranked = sorted(enumerate(rules), key=lambda entry: (-len(entry[1][1].terms), entry[1][0], entry[0]))
     return [rule for _, (_, rule) in ranked]
-
-
-def _same_path(junior: Selection, senior: Selection, shared: list[Channel]) -> Finding | None:
-    for channel in shared:
-        default = event_path(channel.topic)
-        both = {rule.path or default for rule in rules_of(junior)} & {rule.path or default for rule in rules_of(senior)}
-        if both:
-            message = f"{channel.topic} is delivered to {min(both)} for {senior.ref} too"
-            fix = "Set a separate path in spec.routes.default: retries and limits apply per path."
-            return junior.finding("error", "same-path", message, fix)
-    return None
 
 
 def _rules(junior: Selection, rule: Rule, senior: Selection, other: Rule, topics: str) -> Iterator[Finding]:

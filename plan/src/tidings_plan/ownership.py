@@ -82,7 +82,14 @@ def of_subscription(subscription: EventSubscription, inventory: Inventory) -> It
         fix = "Remove it, or name the type that owns it in spec.events."
         message = f"{app} may not read {source}, which {why}"
         yield subscription.finding("error", "foreign-topic", message, fix, at=_SOURCE)
-    yield from _namesakes(subscription, inventory)
+    # An app of the same id on the same broker would share its consumers, dead letters and replays.
+    key = app_key(subscription)
+    first = inventory.of_app(key)[0]
+    if any(seniority(inventory.of_app(other)[0]) < seniority(first) for other in inventory.namesakes(key)):
+        message = f"The app {app} is also in another namespace, which shares the broker"
+        fix = "Use another id: both apps would receive each other's events and dead letters."
+        at = ("spec", "consumer", "appId")
+        yield subscription.finding("error", "app-in-two-namespaces", message, fix, at=at)
     if source and len(subscription.spec.events) > 1:
         message = "source.topic replaces the topic of every entry of spec.events: all would read the same"
         fix = "Use a separate EventSubscription for the event that comes from another topic."
@@ -192,19 +199,3 @@ def _senior_claim(subscription: EventSubscription, users: list[EventSubscription
         if inventory.share_broker(subscription.metadata.namespace, other.metadata.namespace):
             return f"{named(other, subscription)} uses"
     return ""
-
-
-def _namesakes(subscription: EventSubscription, inventory: Inventory) -> Iterator[Finding]:
-    """Yield an error if an older app on the same broker has the same id.
-
-    The two would share consumers, dead letters and replays.
-    """
-    app = app_key(subscription)
-    first = inventory.of_app(app)[0]
-    for other in inventory.namesakes(app):
-        if seniority(inventory.of_app(other)[0]) < seniority(first):
-            message = f"The app {app[1]} is also in another namespace, which shares the broker"
-            at = ("spec", "consumer", "appId")
-            fix = "Use another id: both apps would receive each other's events and dead letters."
-            yield subscription.finding("error", "app-in-two-namespaces", message, fix, at=at)
-            return

@@ -110,9 +110,9 @@ def check_removed(new: EventType, position: int, old: Version) -> Iterator[Findi
     """Return an error for each mark of an earlier schema that the new one lacks: the field would become readable."""
     version = new.spec.versions[position]
     before, after = _marked(old), {(field.path, field.is_personal, field.is_subject) for field in _marked(version)}
-    still_there = _paths(version)
+    present = _paths(version)
     for field in before:
-        if field.path in still_there and (field.path, field.is_personal, field.is_subject) not in after:
+        if field.path in present and (field.path, field.is_personal, field.is_subject) not in after:
             mark = PERSONAL if field.is_personal else SUBJECT
             message = f"{new.spec.type} {version.name} no longer marks {field} with {mark}"
             fix = f"Restore {mark}: later events would carry the field unencrypted, or under another person's key."
@@ -141,17 +141,15 @@ def _check_version(event_type: EventType, index: int, fields: list[Marked]) -> I
             fix = "Use a pseudonym, such as a random customerId: it remains readable after the person is forgotten."
             yield finding(f"{field} is marked as personal and as the person's pseudonym", fix, field.at)
     for field in fields:
-        yield from (finding(message, fix, field.at) for message, fix in _unsuitable(field))
-
-
-def _unsuitable(field: Marked) -> Iterator[tuple[str, str]]:
-    if not _is_text(field.schema, nullable=field.is_personal):
-        expected = "a string" if field.is_subject else "a string, or a string or null"
-        yield f"{field} is marked, but is not {expected}", "Mark the strings inside, or write the value as a string."
-    constraints = [keyword for keyword in _CONSTRAINTS if keyword in field.schema] if field.is_personal else []
-    if constraints:
-        message = f"{field} is personal and has {', '.join(constraints)}, which the mask of a forgotten person breaks"
-        yield message, "Validate the value where it enters the service, and leave the constraint out of the event."
+        if not _is_text(field.schema, nullable=field.is_personal):
+            expected = "a string" if field.is_subject else "a string, or a string or null"
+            fix = "Mark the strings inside, or write the value as a string."
+            yield finding(f"{field} is marked, but is not {expected}", fix, field.at)
+        constraints = ", ".join(keyword for keyword in _CONSTRAINTS if keyword in field.schema)
+        if constraints and field.is_personal:
+            fix = "Validate the value where it enters the service, and leave the constraint out of the event."
+            message = f"{field} is personal and has {constraints}, which the mask of a forgotten person breaks"
+            yield finding(message, fix, field.at)
 
 
 def _check_classification(event_type: EventType, fields: list[Marked], *, described: bool) -> Iterator[Finding]:

@@ -9,8 +9,6 @@ from tidings_plan.resources.findings import Finding
 from tidings_plan.resources.inventory import Inventory
 from tidings_plan.resources.matching import has_cel
 from tidings_plan.resources.replay import EventReplay
-from tidings_plan.resources.source_location import Path
-from tidings_plan.resources.subscription import EventSubscription
 
 ALLOWED_FROM = "tidings.dev/replays-from"
 """Annotation of an EventSubscription: comma-separated namespaces whose EventReplays may target it."""
@@ -29,8 +27,8 @@ def _judge(replay: EventReplay, inventory: Inventory) -> list[Finding]:
     since, until = replay.spec.filter.since, replay.spec.filter.until
     if since and until and since.timestamp() >= until.timestamp():
         message = f"until ({until}) is not after since ({since}): nothing would be replayed"
-        at: Path = ("spec", "filter", "until")
-        findings.append(replay.finding("error", "replay-times", message, "Correct the times.", at=at))
+        place = ("spec", "filter", "until")
+        findings.append(replay.finding("error", "replay-times", message, "Correct the times.", at=place))
     findings += conditions.check_filters(replay, replay.spec.filter.match, ("spec", "filter", "match"))
     named = subscription.metadata.annotations.get(ALLOWED_FROM, "") if subscription else ""
     if replay.metadata.namespace not in {namespace, *(name.strip() for name in named.split(","))}:
@@ -38,13 +36,21 @@ def _judge(replay: EventReplay, inventory: Inventory) -> list[Finding]:
         message = f"{replay.ref} may not target the namespace {namespace}"
         fix = f"Create it there, or list this namespace in the annotation {ALLOWED_FROM} of the EventSubscription."
         return [*findings, replay.finding("error", "replay-namespace", message, fix, at=("spec", "target"))]
+    at = ("spec", "target", "subscription")
     if subscription is None:
         known = [name for space, name in inventory.subscriptions if space == namespace]
         message = f"EventSubscription {target.subscription} does not exist"
         fix = did_you_mean(target.subscription, known)
-        at = ("spec", "target", "subscription")
         return [*findings, replay.finding("error", "unknown-target", message, fix, at=at)]
-    return [*findings, *_reachable(replay, subscription)]
+    if not subscription.spec.consumer.kit:
+        message = f"{subscription.ref} does not use the SDK, which confirms replayed events: the replay would never end"
+        fix = "Use the SDK in its app, or replay its dead letters in the archive's console."
+        findings.append(replay.finding("error", "replay-without-kit", message, fix, at=at))
+    elif not subscription.spec.delivery.dead_letter.replay:
+        message = f"{subscription.ref} does not allow replays"
+        fix = "Set its spec.delivery.deadLetter.replay to true."
+        findings.append(replay.finding("error", "replay-not-allowed", message, fix, at=at))
+    return findings
 
 
 def condition(replay: EventReplay) -> str:
@@ -66,15 +72,3 @@ def _of_archive(replay: EventReplay) -> Iterator[Finding]:
         message = "The archive filters by version only for a single type"
         fix = "Name the type in spec.filter.type, or remove the versions."
         yield replay.finding("error", "replay-versions", message, fix, at=(*at, "versions"))
-
-
-def _reachable(replay: EventReplay, subscription: EventSubscription) -> Iterator[Finding]:
-    at = ("spec", "target", "subscription")
-    if not subscription.spec.consumer.kit:
-        message = f"{subscription.ref} does not use the SDK, which confirms replayed events: the replay would never end"
-        fix = "Use the SDK in its app, or replay its dead letters in the archive's console."
-        yield replay.finding("error", "replay-without-kit", message, fix, at=at)
-    elif not subscription.spec.delivery.dead_letter.replay:
-        message = f"{subscription.ref} does not allow replays"
-        fix = "Set its spec.delivery.deadLetter.replay to true."
-        yield replay.finding("error", "replay-not-allowed", message, fix, at=at)

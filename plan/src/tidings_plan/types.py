@@ -40,8 +40,7 @@ def _is_wrong(event_type: EventType) -> bool:
 
 
 def _alone(event_type: EventType, today: date) -> list[Finding]:
-    findings = [*naming.check(event_type), *_versions(event_type, today)]
-    return [*findings, *_topics(event_type), *personal.check_type(event_type)]
+    return [*naming.check(event_type), *_versions(event_type, today), *personal.check_type(event_type)]
 
 
 def _duplicates(event_type: EventType, inventory: Inventory) -> Iterator[Finding]:
@@ -54,8 +53,15 @@ def _duplicates(event_type: EventType, inventory: Inventory) -> Iterator[Finding
 
 def _versions(event_type: EventType, today: date) -> Iterator[Finding]:
     seen: set[str] = set()
+    topics: dict[tuple[str, str], str] = {}
     for index, version in enumerate(event_type.spec.versions):
         at = ("spec", "versions", index)
+        channel = channel_of(event_type, version)
+        other = topics.setdefault((channel.pubsub, fold(channel.topic)), version.name)
+        if other != version.name:
+            message = f"{other} and {version.name} share the topic {channel.topic}: their consumers receive both"
+            fix = "Include {version} in spec.channel.topic."
+            yield event_type.finding("error", "shared-topic", message, fix, at=("spec", "channel", "topic"))
         if version.name in seen:
             message = f"Version {version.name} is declared twice"
             yield event_type.finding("error", "duplicate-version", message, "Delete or rename one.", at=(*at, "name"))
@@ -91,18 +97,6 @@ def _deprecation(event_type: EventType, index: int, ends: Deprecation, today: da
         message = f"{version.name} is Active, but deprecated since {ends.effective}"
         fix = "Write state: Deprecated."
         yield event_type.finding("warning", "deprecation-due", message, fix, at=("spec", "versions", index, "state"))
-
-
-def _topics(event_type: EventType) -> Iterator[Finding]:
-    seen: dict[tuple[str, str], str] = {}
-    for version in event_type.spec.versions:
-        channel = channel_of(event_type, version)
-        other = seen.setdefault((channel.pubsub, fold(channel.topic)), version.name)
-        if other != version.name:
-            message = f"{other} and {version.name} share the topic {channel.topic}: their consumers receive both"
-            fix = "Include {version} in spec.channel.topic."
-            at = ("spec", "channel", "topic")
-            yield event_type.finding("error", "shared-topic", message, fix, at=at)
 
 
 def _readers(event_type: EventType, inventory: Inventory) -> Iterator[Finding]:

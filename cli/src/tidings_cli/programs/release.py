@@ -55,10 +55,10 @@ def pinned_digest(program: Program, url: str, checksums: str) -> str:
     The digest published next to the release is never used: whoever can replace the release can replace it, too.
     """
     variable = pin_variable(program)
-    given = os.environ.get(variable, "").strip().lower()
-    if given and not _SHA256.fullmatch(given):
-        raise ProgramError(f"{variable} is no SHA-256: {given[:80]!r}", remedy="set it to 64 hexadecimal digits")
-    pinned = published_digest(packaged("sums/releases.sum").decode(), url) or given
+    demanded = os.environ.get(variable, "").strip().lower()
+    if demanded and not _SHA256.fullmatch(demanded):
+        raise ProgramError(f"{variable} is no SHA-256: {demanded[:80]!r}", remedy="set it to 64 hexadecimal digits")
+    pinned = published_digest(packaged("sums/releases.sum").decode(), url) or demanded
     if not pinned:
         raise ReleaseUnavailable(
             f"no SHA-256 of {url} is pinned: set {variable} to the one that you trust, "

@@ -81,24 +81,6 @@ class Node:
 
 
 @contextmanager
-def nats_servers(folder: Path, ports: Ports, many: int) -> Iterator[list[Node]]:
-    """Run a cluster of NATS servers with JetStream."""
-    program, routes = str(_program("nats-server")), [ports.take() for _ in range(many)]
-    peers = ",".join(f"nats://{HOST}:{route}" for route in routes)
-    with ExitStack() as stack:
-        started: list[Node] = []
-        for number, route in enumerate(routes):
-            port, data = ports.take(), folder / f"nats-{number}"
-            data.mkdir()
-            command = [program, "--jetstream", "--store_dir", str(data), "--addr", HOST, "--port", str(port)]
-            command += ["--server_name", data.name, "--cluster_name", "tests"]
-            command += ["--cluster", f"nats://{HOST}:{route}", "--routes", peers]
-            process = stack.enter_context(running(command, data / "nats.log", lambda port=port: listens(port)))  # type: ignore[misc]
-            started.append(Node(f"nats://{HOST}:{port}", process))
-        yield started
-
-
-@contextmanager
 def redis_server(folder: Path, port: int) -> Iterator[str]:
     """Run Redis without a password, keeping nothing on disk; gives host:port."""
     command = [str(_program("redis-server")), "--bind", HOST, "--port", str(port), "--save", "", "--dir", str(folder)]

@@ -11,8 +11,7 @@ import os
 import pwd
 import signal
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -21,7 +20,7 @@ from tidings_cli.programs.jars import command
 from tidings_cli.up import kafka
 from tidings_cli.up.errors import UpError
 from tidings_cli.up.folder import write_private
-from tidings_cli.up.probes import HOST, Listens, Succeeds
+from tidings_cli.up.probes import HOST, Listens, Probe, Succeeds
 from tidings_cli.up.process import Process
 from tidings_cli.up.state import Role
 
@@ -30,6 +29,18 @@ USER = "default"
 """User name for broker and store; the only user that Redis has by default."""
 CONFIGURATION = "server.conf"
 """File with the password, in the server's data folder: command lines are visible to all users of the machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """What a local server is started with."""
+
+    ports: Mapping[str, int]
+    tools: Mapping[str, Path]
+    data: Path
+    """Its own folder."""
+    role: Role
+    password: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +59,8 @@ class Kind:
     """Name of the local server's process."""
     local_scheme: str = ""
     """URL scheme of the local server."""
+    server: Callable[[Local], Process] | None = None
+    """Returns the process of a local server."""
     pauses: bool = False
     """True if a sidecar may pause its subscriptions while its app is unavailable.
 
@@ -109,21 +122,98 @@ def _kafka(url: str) -> Values:
     }
 
 
+def _server(local: Local, name: str, argv: Iterable[str], ready: Probe, **ports: int) -> Process:
+    return Process(
+        name=name,
+        role=local.role,
+        app=name,
+        argv=tuple(argv),
+        ready=ready,
+        cwd=local.data,
+        ports={"app": local.ports[name], **ports},
+    )
+
+
+def _nats_server(local: Local) -> Process:
+    port = local.ports["nats"]
+    argv = (
+        *(str(local.tools["nats-server"]), "--config", str(local.data / CONFIGURATION)),
+        *("--addr", HOST, "--port", str(port), "--jetstream", "--store_dir", str(local.data)),
+    )
+    return _server(local, "nats", argv, Listens(port, answer=b"INFO "))
+
+
+def _redis_server(local: Local) -> Process:
+    port = local.ports["redis"]
+    settings = {
+        "bind": HOST,
+        "port": str(port),
+        "dir": str(local.data),
+        "appendonly": "yes",  # acknowledged messages and documents survive a kill
+        "appendfsync": "everysec",
+        "save": "",
+        "maxmemory-policy": "noeviction",  # a full store rejects writes instead of dropping messages
+    }
+    words = (word for key, value in settings.items() for word in (f"--{key}", value))
+    ready = Listens(port, ask=b"AUTH %b\r\nPING\r\n" % local.password.encode(), answer=b"+OK\r\n+PONG")
+    return _server(local, "redis", (str(local.tools["redis-server"]), str(local.data / CONFIGURATION), *words), ready)
+
+
+def _kafka_server(local: Local) -> Process:
+    argv = command(local.tools["kafka"], "kafka.Kafka", str(local.data / CONFIGURATION))
+    return _server(local, "kafka", argv, Listens(local.ports["kafka"]), controller=local.ports[kafka.CONTROLLER])
+
+
+def _postgres_server(local: Local) -> Process:
+    postgres, port = local.tools["postgres"], str(local.ports["postgres"])
+    settings = {
+        "listen_addresses": HOST,
+        "port": port,
+        "unix_socket_directories": "",
+        "wal_level": "logical",  # for change data capture
+        "max_connections": "300",
+    }
+    words = (word for key, value in settings.items() for word in ("-c", f"{key}={value}"))
+    probe = postgres.with_name("pg_isready")
+    asked = Succeeds((str(probe), "-q", "-h", HOST, "-p", port))
+    ready = asked if probe.exists() else Listens(local.ports["postgres"])
+    server = _server(local, "postgres", (str(postgres), "-D", str(local.data / "cluster"), *words), ready)
+    # SIGINT: fast shutdown; on SIGTERM it waits until all clients have disconnected.
+    return replace(server, stop_signal=signal.SIGINT, user=unprivileged())
+
+
 BROKERS = {
     kind.name: kind
     for kind in (
-        Kind("nats", ("nats", "tls"), lambda url: {"NATS_URL": url}, ("nats-server",), "nats", "nats://", pauses=True),
-        Kind("redis", ("redis", "rediss"), _redis, ("redis-server",), "redis", "redis://"),
+        Kind(
+            name="nats",
+            schemes=("nats", "tls"),
+            values=lambda url: {"NATS_URL": url},
+            programs=("nats-server",),
+            process="nats",
+            local_scheme="nats://",
+            server=_nats_server,
+            pauses=True,
+        ),
+        Kind("redis", ("redis", "rediss"), _redis, ("redis-server",), "redis", "redis://", _redis_server),
         Kind("rabbitmq", ("amqp", "amqps"), lambda url: {"RABBITMQ_URL": url}),
-        Kind("kafka", ("kafka", "kafkas"), _kafka, ("kafka",), "kafka", "kafka://"),
+        Kind("kafka", ("kafka", "kafkas"), _kafka, ("kafka",), "kafka", "kafka://", _kafka_server),
     )
 }
 STORES = {
     kind.name: kind
     for kind in (
         Kind("sqlite", (), lambda _url: {}),
-        Kind("redis", ("redis", "rediss"), _redis, ("redis-server",), "redis", "redis://"),
-        Kind("postgres", ("postgres", "postgresql"), _postgres, ("postgres", "initdb"), "postgres", "postgresql://"),
+        BROKERS["redis"],
+        Kind(
+            name="postgres",
+            schemes=("postgres", "postgresql"),
+            values=_postgres,
+            programs=("postgres", "initdb"),
+            process="postgres",
+            local_scheme="postgresql://",
+            server=_postgres_server,
+        ),
     )
 }
 
@@ -155,114 +245,27 @@ def processes(
 ) -> list[Process]:
     """Return the local servers to start; a Redis that is both broker and store is one process."""
     chosen: list[tuple[Backend, Role]] = [(store, "store"), (broker, "broker")]
-    roles = {backend.process: role for backend, role in chosen if backend.process}
-    kafka_server = partial(_kafka_server, ports.get(kafka.CONTROLLER, 0))
-    factories: dict[str, Callable[[int, Mapping[str, Path], Path, Role], Process]] = {
-        "nats": _nats_server,
-        "redis": _redis_server,
-        "postgres": _postgres_server,
-        "kafka": kafka_server,
-    }
-    servers = [factories[name](ports[name], tools, data / name, role) for name, role in roles.items()]
-    redis = b"AUTH %b\r\nPING\r\n" % password.encode()
+    kinds = {backend.process: (backend.kind, role) for backend, role in chosen if backend.process}
     return [
-        replace(server, ready=replace(server.ready, ask=redis))
-        if server.name == "redis" and isinstance(server.ready, Listens)
-        else server
-        for server in servers
+        kind.server(Local(ports, tools, data / name, role, password))
+        for name, (kind, role) in kinds.items()
+        if kind.server
     ]
 
 
-_CONFIGURATIONS: Mapping[str, Callable[[Process, str], str]] = {
-    "nats": lambda _, password: f"authorization {{user: {USER}, password: {json.dumps(password)}}}\n",
-    "redis": lambda _, password: f"requirepass {password}\n",
-    "kafka": lambda process, password: kafka.configuration(
-        process.cwd, process.ports["app"], process.ports["controller"], login=(USER, password)
-    ),
-}
-
-
 def configure(servers: Iterable[Process], password: str) -> None:
-    """Write the servers' configuration files with the password."""
+    """Write the servers' configuration files, which hold the password."""
     for process in servers:
-        if process.name in _CONFIGURATIONS:
-            write_private(process.cwd / CONFIGURATION, _CONFIGURATIONS[process.name](process, password))
-
-
-def _nats_server(port: int, tools: Mapping[str, Path], data: Path, role: Role) -> Process:
-    return Process(
-        name="nats",
-        role=role,
-        app="nats",
-        argv=(
-            *(str(tools["nats-server"]), "--config", str(data / CONFIGURATION), "--addr", HOST, "--port", str(port)),
-            *("--jetstream", "--store_dir", str(data)),
-        ),
-        ready=Listens(port, answer=b"INFO "),
-        cwd=data,
-        ports={"app": port},
-    )
-
-
-def _redis_server(port: int, tools: Mapping[str, Path], data: Path, role: Role) -> Process:
-    settings = {
-        "bind": HOST,
-        "port": str(port),
-        "dir": str(data),
-        "appendonly": "yes",  # acknowledged messages and documents survive a kill
-        "appendfsync": "everysec",
-        "save": "",
-        "maxmemory-policy": "noeviction",  # a full store rejects writes instead of dropping messages
-    }
-    return Process(
-        name="redis",
-        role=role,
-        app="redis",
-        argv=(
-            str(tools["redis-server"]),
-            str(data / CONFIGURATION),
-            *(word for key, value in settings.items() for word in (f"--{key}", value)),
-        ),
-        ready=Listens(port, answer=b"+OK\r\n+PONG"),
-        cwd=data,
-        ports={"app": port},
-    )
-
-
-def _kafka_server(controller: int, port: int, tools: Mapping[str, Path], data: Path, role: Role) -> Process:
-    return Process(
-        name="kafka",
-        role=role,
-        app="kafka",
-        argv=command(tools["kafka"], "kafka.Kafka", str(data / CONFIGURATION)),
-        ready=Listens(port),
-        cwd=data,
-        ports={"app": port, "controller": controller},
-    )
-
-
-def _postgres_server(port: int, tools: Mapping[str, Path], data: Path, role: Role) -> Process:
-    postgres = tools["postgres"]
-    settings = {
-        "listen_addresses": HOST,
-        "port": str(port),
-        "unix_socket_directories": "",
-        "wal_level": "logical",  # for change data capture
-        "max_connections": "300",
-    }
-    words = tuple(word for key, value in settings.items() for word in ("-c", f"{key}={value}"))
-    ready = postgres.with_name("pg_isready")
-    return Process(
-        name="postgres",
-        role=role,
-        app="postgres",
-        argv=(str(postgres), "-D", str(data / "cluster"), *words),
-        ready=Succeeds((str(ready), "-q", "-h", HOST, "-p", str(port))) if ready.exists() else Listens(port),
-        cwd=data,
-        ports={"app": port},
-        stop_signal=signal.SIGINT,  # fast shutdown; on SIGTERM it waits until all clients have disconnected
-        user=unprivileged(),
-    )
+        if process.name == "nats":
+            text = f"authorization {{user: {USER}, password: {json.dumps(password)}}}\n"
+        elif process.name == "redis":
+            text = f"requirepass {password}\n"
+        elif process.name == "kafka":
+            client, controller = process.ports["app"], process.ports["controller"]
+            text = kafka.configuration(process.cwd, client, controller, login=(USER, password))
+        else:
+            continue
+        write_private(process.cwd / CONFIGURATION, text)
 
 
 def unprivileged() -> str | None:

@@ -17,6 +17,10 @@ from tidings_cli.up.folder import RunFolder
 from tidings_cli.up.state import Identity, ProcessState, RunState
 
 POLL_INTERVAL = 0.1
+KILL_AFTER = 15.0
+"""Seconds between the stop signal of a process and SIGKILL."""
+READY_TIMEOUT = 60.0
+"""Timeout in seconds until a process is ready."""
 STOP_TIMEOUT = 60.0
 """Timeout in seconds for stopping the whole system; its services may drain for 15 s."""
 
@@ -36,18 +40,18 @@ def stop(run_dir: Path, name: str) -> None:
     _end(process)
 
 
-def start(run_dir: Path, name: str, timeout: float = 60.0) -> ProcessState:
+def start(run_dir: Path, name: str) -> ProcessState:
     """Start a stopped process. Return once it is ready."""
     running(run_dir).find(name)
     RunFolder(run_dir).held.joinpath(name).unlink(missing_ok=True)
-    return _wait_ready(run_dir, name, None, timeout)
+    return _wait_ready(run_dir, name, None)
 
 
-def restart(run_dir: Path, name: str, timeout: float = 60.0) -> ProcessState:
+def restart(run_dir: Path, name: str) -> ProcessState:
     """Restart a process. Return once the new one is ready."""
     process = running(run_dir).find(name)
     _end(process)
-    return _wait_ready(run_dir, name, process.process, timeout)
+    return _wait_ready(run_dir, name, process.process)
 
 
 def down(run_dir: Path, report: Callable[[str], None]) -> None:
@@ -59,12 +63,12 @@ def down(run_dir: Path, report: Callable[[str], None]) -> None:
     orphans.end(run_dir, run_state, report)
 
 
-def _end(process: ProcessState, timeout: float = 15.0) -> None:
+def _end(process: ProcessState) -> None:
     if process.process is None or not process.process.alive:
         return
     with suppress(ProcessLookupError):
         os.kill(process.process.pid, process.stop_signal)
-        if not _wait_for_exit(process.process, timeout):
+        if not _wait_for_exit(process.process, KILL_AFTER):
             os.kill(process.process.pid, signal.SIGKILL)
 
 
@@ -79,12 +83,12 @@ def _wait_for_exit(identity: Identity, timeout: float) -> bool:
     return not alive
 
 
-def _wait_ready(run_dir: Path, name: str, before: Identity | None, timeout: float) -> ProcessState:
-    end = time.monotonic() + timeout
+def _wait_ready(run_dir: Path, name: str, before: Identity | None) -> ProcessState:
+    end = time.monotonic() + READY_TIMEOUT
     while True:
         process = running(run_dir).find(name)
         if process.state == "ready" and process.process != before:
             return process
         if time.monotonic() > end:
-            raise StartFailed(f"{name} is not ready after {timeout:g} s: {process.problem or process.last_exit}")
+            raise StartFailed(f"{name} is not ready after {READY_TIMEOUT:g} s: {process.problem or process.last_exit}")
         time.sleep(POLL_INTERVAL)

@@ -143,16 +143,10 @@ def _write(
         )
     password = folder.password
     started = [
-        *backends.processes(planned.broker, planned.store, numbers, tools, folder.data_root, password),
+        *_servers(planned, folder, numbers, tools, password),
         *processes.programs(planned.programs, run_context),
         *processes.services(planned.instances, run_context),
     ]
-    backends.configure(started, password)
-    if planned.broker.process == "kafka":
-        data = folder.data("kafka")
-        kafka.format_storage(tools["kafka"], data / backends.CONFIGURATION, data)
-    if planned.store.process == "postgres":
-        init_cluster(tools["initdb"], folder, password)
     write_private(folder.map, json.dumps(planned.map, indent=1))
     for app in planned.apps:
         _write_app(
@@ -171,6 +165,20 @@ def _write(
         run_context.app_api_token,
         password,
     )
+
+
+def _servers(
+    planned: System, folder: RunFolder, numbers: Mapping[str, int], tools: Mapping[str, Path], password: str
+) -> list[Process]:
+    """Configure and initialise the local broker and store."""
+    servers = backends.processes(planned.broker, planned.store, numbers, tools, folder.data_root, password)
+    backends.configure(servers, password)
+    if planned.broker.process == "kafka":
+        data = folder.data("kafka")
+        kafka.format_storage(tools["kafka"], data / backends.CONFIGURATION, data)
+    if planned.store.process == "postgres":
+        init_cluster(tools["initdb"], folder, password)
+    return servers
 
 
 def _components(

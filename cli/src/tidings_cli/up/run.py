@@ -29,7 +29,7 @@ from typing import Any
 import httpx2
 
 from tidings.brokers.kafka import partitions_of
-from tidings.brokers.watch import BrokerWatch, Found
+from tidings.brokers.watch import BrokerWatch, Observation
 from tidings.errors import TidingsError
 from tidings_cli.up import state
 from tidings_cli.up.errors import NotRunning, StartFailed
@@ -136,9 +136,9 @@ class Run:
         """Return the URL of a service, a program or a sidecar (`orders.daprd`)."""
         return self.find(name).url
 
-    def last_lines(self, name: str, lines: int = LAST_LINES) -> list[str]:
+    def last_lines(self, name: str) -> list[str]:
         """Return the last lines of a process's log."""
-        return list(tail(Path(self.find(name).log), lines))
+        return list(tail(Path(self.find(name).log), LAST_LINES))
 
     async def start(self, deadline: float | None = None) -> None:
         """Start all processes and wait until they are ready.
@@ -283,7 +283,7 @@ class Run:
             try:
                 observed = await watch.look()
             except TidingsError as error:
-                observed = Found()
+                observed = Observation()
                 self.note(f"the broker cannot be checked: {error}", level=1)
             self._repair(observed, watch.to_reopen(observed, self._serving()))
             if time.monotonic() - counted >= LAG_INTERVAL:
@@ -338,7 +338,7 @@ class Run:
             member.process.app for member in members if not member.ready.is_set()
         }
 
-    def _repair(self, observed: Found, apps: set[str]) -> None:
+    def _repair(self, observed: Observation, apps: set[str]) -> None:
         faults = []
         if observed.lost:
             faults.append(f"the broker had lost {', '.join(observed.lost)}: recreated")
@@ -392,9 +392,7 @@ class Run:
 
 
 @asynccontextmanager
-async def running(
-    root: Path, options: Options | None = None, *, report: Reporter | None = None, deadline: float = 90.0
-) -> AsyncIterator[Run]:
+async def running(root: Path, options: Options | None = None, *, deadline: float = 90.0) -> AsyncIterator[Run]:
     """Start the project in `root`, wait until it is ready, and stop it at the end of the context.
 
     The thread of the event loop must outlive the run: Linux kills the processes with the thread that started them.
@@ -404,7 +402,7 @@ async def running(
         UpError: As raised by `tidings_cli.up.prepare.prepared`.
 
     """
-    reporter = report or Quiet()
+    reporter = Quiet()
     with ExitStack() as stack:
         # In a thread, since building a missing program takes minutes and must not block the caller's loop.
         ready_to_start = await asyncio.to_thread(stack.enter_context, prepared(root, options or Options(), reporter))

@@ -76,15 +76,15 @@ class System:
             PlanRefused: One of them shares a topic with an active subscription.
 
         """
-        named = [each for each in self.inventory.subscriptions.values() if each.metadata.name in names]
-        for each in named:
-            self.inventory.put(replace(each, spec=msgspec.structs.replace(each.spec, suspend=True)))
+        named = [suspended for suspended in self.inventory.subscriptions.values() if suspended.metadata.name in names]
+        for suspended in named:
+            self.inventory.put(replace(suspended, spec=msgspec.structs.replace(suspended.spec, suspend=True)))
         try:
             planned = _plan(self.inventory)
             return replace(self, plan=planned, map=system_map(self.inventory, planned))
         finally:
-            for each in named:
-                self.inventory.put(each)
+            for suspended in named:
+                self.inventory.put(suspended)
 
     @property
     def tools(self) -> tuple[str, ...]:

@@ -54,9 +54,8 @@ class Terminal(Console):
 class View:
     """Reporter that writes to a terminal; without one, it writes lines only."""
 
-    def __init__(self, console: Console, *, verbose: bool = False, live: bool | None = None) -> None:
+    def __init__(self, console: Console, *, verbose: bool = False) -> None:
         self._console, self._verbose = console, verbose
-        self._with_table = console.is_terminal if live is None else live
         self._lines: deque[Text] = deque()
         self._dropped = 0
         self._changed = True
@@ -106,7 +105,7 @@ class View:
     async def show(self, state: Callable[[], RunState]) -> None:
         """Write lines and update the table until cancelled; raise OSError if the terminal is gone."""
         self._showing = True
-        if not self._with_table:
+        if not self._console.is_terminal:
             while True:
                 self.flush()
                 await asyncio.sleep(FLUSH_EVERY)

@@ -86,14 +86,10 @@ class ConsumerSettings(NamedTuple):
         """The settings of a rendered pubsub.jetstream component. Raises ValueError for a malformed duration."""
         metadata = {item["name"]: item.get("value") for item in component["spec"]["metadata"]}
         wait, pending = metadata.get("ackWait"), metadata.get("maxAckPending")
-        return cls(_seconds(wait) if wait else None, int(pending) if pending else None)
-
-
-def _seconds(duration: str) -> float:
-    match = _DURATION.fullmatch(duration)
-    if not match:
-        raise ValueError(f"ackWait {duration!r} is no duration: write one number and its unit, such as 20s or 2m")
-    return float(match[1]) * _UNITS[match[2]]
+        match = _DURATION.fullmatch(wait or "")
+        if wait and not match:
+            raise ValueError(f"ackWait {wait!r} is no duration: write one number and its unit, such as 20s or 2m")
+        return cls(float(match[1]) * _UNITS[match[2]] if match else None, int(pending) if pending else None)
 
 
 async def _retune(js: JetStreamContext, stream: str, settings: ConsumerSettings) -> None:
@@ -106,6 +102,18 @@ async def _retune(js: JetStreamContext, stream: str, settings: ConsumerSettings)
         )
         if expected != present:
             await js.add_consumer(stream, expected)
+
+
+def _stream(topic: str, max_age: timedelta, duplicate_window: timedelta, replicas: int) -> StreamConfig:
+    return StreamConfig(
+        name=stream_name(topic),
+        subjects=[topic],
+        retention=RetentionPolicy.LIMITS,
+        storage=StorageType.FILE,
+        max_age=max_age.total_seconds(),
+        duplicate_window=(_SHORTEST_WINDOW if topic.startswith(_AGAIN) else duplicate_window).total_seconds(),
+        num_replicas=replicas,
+    )
 
 
 async def _ensure(js: JetStreamContext, expected: StreamConfig) -> None:
@@ -161,18 +169,7 @@ async def ensure_streams(
 
     """
     settings = ConsumerSettings.of(component) if component else None
-    expected = {
-        topic: StreamConfig(
-            name=stream_name(topic),
-            subjects=[topic],
-            retention=RetentionPolicy.LIMITS,
-            storage=StorageType.FILE,
-            max_age=max_age.total_seconds(),
-            duplicate_window=(_SHORTEST_WINDOW if topic.startswith(_AGAIN) else duplicate_window).total_seconds(),
-            num_replicas=replicas,
-        )
-        for topic in sorted(set(topics))
-    }
+    expected = {topic: _stream(topic, max_age, duplicate_window, replicas) for topic in sorted(set(topics))}
     refused: dict[str, str] = {}
     async with _connected(url) as client:
         for topic, config in expected.items():
@@ -237,7 +234,7 @@ async def observe(
         ValueError: A topic is malformed.
 
     """
-    wanted = set(readers)
+    expected = set(readers)
     positions: dict[Key, Position] = {}
     bound: set[Reader] = set()
     async with _connected(url) as client:
@@ -252,9 +249,9 @@ async def observe(
             if topic in (stream.config.subjects or ()):  # otherwise, somebody recreated it for another subject
                 first = max(stream.state.first_seq, 1)  # 0 as long as nothing was published
                 acknowledged = {item.name: item.ack_floor.stream_seq + 1 for item in consumers if item.ack_floor}
-                following = next_numbers(topic, wanted, acknowledged, first)
+                following = next_numbers(topic, expected, acknowledged, first)
                 positions[topic, 0] = Position(first, stream.state.last_seq + 1, following, str(stream.created))
-    return positions, sorted(wanted - bound)
+    return positions, sorted(expected - bound)
 
 
 async def _silent(_error: Exception) -> None:

@@ -145,19 +145,19 @@ def positions(url: str, topics: Iterable[str], readers: Iterable[Reader]) -> dic
     """
     from kafka.errors import CoordinatorLoadInProgressError, NotCoordinatorError  # noqa: PLC0415
 
-    wanted = set(readers)
+    expected = set(readers)
     with _connected(url) as client:
         ids = {topic["name"]: str(topic["topic_id"]) for topic in _existing(client, topics)}
         offsets = _offsets(client, topics)
         try:
-            committed = _committed(client, {app for app, _ in wanted})
+            committed = _committed(client, {app for app, _ in expected})
         except (CoordinatorLoadInProgressError, NotCoordinatorError):
             committed = {}
     result: dict[Key, Position] = {}
     for at, (first, end) in offsets.items():
         known = {app: offset for (app, of), offset in committed.items() if of == at}
         result[at.topic, at.partition] = Position(
-            first, end, next_numbers(at.topic, wanted, known, first), ids[at.topic]
+            first, end, next_numbers(at.topic, expected, known, first), ids[at.topic]
         )
     return result
 

@@ -169,12 +169,12 @@ def ensure_queues(
     queues = {(queue_name(app, topic), topic) for app, topic in readers}
     read = {topic for _, topic in readers}
     letters = set(dead_letters)
-    wanted = sorted((queue, topic, None) for queue, topic in queues)
+    consumed = sorted((queue, topic, None) for queue, topic in queues)
     held = sorted((_holding(topic), topic, _HELD) for topic in letters - read)
     refused: dict[str, str] = {}
     with _connected(url, "RabbitMQ's queues cannot be made ({}): is it running at that address?") as connection:
         channel = connection.channel()
-        for queue, topic, arguments in [*wanted, *held]:
+        for queue, topic, arguments in [*consumed, *held]:
             try:
                 channel.exchange_declare(topic, "fanout", durable=True)
                 channel.queue_declare(queue, durable=True, arguments=arguments)
@@ -186,7 +186,7 @@ def ensure_queues(
         for topic in sorted(letters & read):
             _move_held(connection, topic, [queue for queue, of in sorted(queues) if of == topic])
     if refused:
-        raise RefusedQueues(refused, [topic for queue, topic, _ in (*wanted, *held) if queue in refused])
+        raise RefusedQueues(refused, [topic for queue, topic, _ in (*consumed, *held) if queue in refused])
 
 
 def _mark(channel: BlockingChannel, topic: str, queue: str) -> None:

@@ -67,8 +67,8 @@ class StreamPosition(Position):
         than the last one of the earlier stream, although no entry has been deleted.
         """
         other = cast("StreamPosition", now)
-        starts_anew = self.end > 0 and other.first == 0 and other.first_id > self.last_id
-        return other.end < self.end or other.last_id < self.last_id or starts_anew
+        is_replaced = self.end > 0 and other.first == 0 and other.first_id > self.last_id
+        return other.end < self.end or other.last_id < self.last_id or is_replaced
 
 
 def positions(url: str, topics: Iterable[str], readers: Iterable[Reader]) -> dict[Key, Position]:
@@ -81,7 +81,7 @@ def positions(url: str, topics: Iterable[str], readers: Iterable[Reader]) -> dic
     from redis.exceptions import ResponseError  # noqa: PLC0415
 
     result: dict[Key, Position] = {}
-    names, wanted = sorted(set(topics)), set(readers)
+    names, expected = sorted(set(topics)), set(readers)
     with _connected(url) as client, client.pipeline(transaction=False) as pipeline:
         for topic in names:
             pipeline.xinfo_stream(topic)
@@ -90,18 +90,13 @@ def positions(url: str, topics: Iterable[str], readers: Iterable[Reader]) -> dic
         for topic, stream, groups in zip(names, answers[::2], answers[1::2], strict=True):
             if isinstance(stream, ResponseError) or isinstance(groups, ResponseError):
                 continue
-            added = stream.get("entries-added", stream["length"])
-            waiting = {group["name"]: group["pending"] + _undelivered(client, topic, group) for group in groups}
-            result[topic, 0] = _position(topic, wanted, stream, {app: added - count for app, count in waiting.items()})
+            length = stream["length"]
+            added = stream.get("entries-added", length)  # since Redis 7
+            known = {group["name"]: added - group["pending"] - _undelivered(client, topic, group) for group in groups}
+            following = next_numbers(topic, expected, known, added - length)
+            first_id, last_id = _id(stream["first-entry"][0]) if length else (), _id(stream["last-generated-id"])
+            result[topic, 0] = StreamPosition(added - length, added, following, "", first_id, last_id)
     return result
-
-
-def _position(topic: str, readers: Iterable[Reader], stream: Mapping[str, Any], known: Mapping[str, int]) -> Position:
-    length = stream["length"]
-    added = stream.get("entries-added", length)  # since Redis 7
-    following = next_numbers(topic, readers, known, added - length)
-    first_id = _id(stream["first-entry"][0]) if length else ()
-    return StreamPosition(added - length, added, following, "", first_id, _id(stream["last-generated-id"]))
 
 
 def _id(text: str) -> tuple[int, ...]:

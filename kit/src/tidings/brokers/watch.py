@@ -43,7 +43,7 @@ LONGEST = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Observation:
     """Result of one check."""
 
     lost: tuple[str, ...] = ()
@@ -64,7 +64,7 @@ class Found:
         parts += [f"an orphaned consumer holds messages of {topic} for {app}" for app, topic in self.orphaned]
         return "; ".join(parts)
 
-    def of(self, apps: Collection[str]) -> Found:
+    def of(self, apps: Collection[str]) -> Observation:
         """Return this without the readers of other apps."""
         unread, orphaned = (
             tuple(reader for reader in readers if reader[0] in apps) for readers in (self.unread, self.orphaned)
@@ -136,7 +136,7 @@ class BrokerWatch:
             return created
         return []
 
-    async def look(self) -> Found:
+    async def look(self) -> Observation:
         """Look what is missing, and recreate streams and queues.
 
         Raises:
@@ -192,16 +192,15 @@ class BrokerWatch:
             for topic in self._dead_letters
         }
         without_reader = [topic for topic, counts in read.items() if not counts]
-        held = await self._stored(without_reader) if without_reader else {}
+        held: Mapping[str, int] = {}
+        if without_reader and self.kind == "nats":
+            held = await jetstream.stored(self.url, without_reader)
+        elif without_reader:
+            stored = {"rabbitmq": rabbitmq.stored, "kafka": kafka.stored, "redis": redis.stored}[self.kind]
+            held = await asyncio.to_thread(stored, self.url, without_reader)
         return {topic: min(counts, default=held.get(topic, 0)) for topic, counts in read.items()}
 
-    async def _stored(self, topics: Collection[str]) -> Mapping[str, int]:
-        if self.kind == "nats":
-            return await jetstream.stored(self.url, topics)
-        stored = {"rabbitmq": rabbitmq.stored, "kafka": kafka.stored, "redis": redis.stored}[self.kind]
-        return await asyncio.to_thread(stored, self.url, topics)
-
-    async def _look_at_streams(self) -> Found:
+    async def _look_at_streams(self) -> Observation:
         positions, unread = await jetstream.observe(self.url, self.topics, self.readers)
         missing = {topic for topic in self.topics if (topic, 0) not in positions}
         refused: Collection[str] = ()
@@ -212,13 +211,13 @@ class BrokerWatch:
             LOG.warning("%s", error)
             refused = error.topics
         lost, gaps = self._changes(positions)
-        return Found(
+        return Observation(
             tuple(sorted(missing.union(lost).difference(refused))),
             tuple(reader for reader in unread if reader[1] not in refused),
             gaps=gaps,
         )
 
-    async def _look_at_queues(self) -> Found:
+    async def _look_at_queues(self) -> Observation:
         queues, consumers = await asyncio.to_thread(queue_consumers, self.url, self.subscriptions, self._dead_letters)
         # Each time: of a binding that is gone nothing else tells, and what is published then goes nowhere.
         try:
@@ -228,9 +227,9 @@ class BrokerWatch:
             queues = [name for name in queues if name not in error.names]
         idle = tuple(reader for reader, count in consumers.items() if not count)
         orphaned = tuple(reader for reader, count in consumers.items() if self.sidecars and count > self.sidecars)
-        return Found(tuple(queues), idle, orphaned)
+        return Observation(tuple(queues), idle, orphaned)
 
-    async def _look_at_topics(self) -> Found:
+    async def _look_at_topics(self) -> Observation:
         created: list[str] = []
         try:
             created = await self.ensure()
@@ -239,16 +238,16 @@ class BrokerWatch:
         lost, gaps = self._changes(self._positions | await self._of_topics())
         affected = {*lost, *gaps, *created}
         self._stale = {reader for reader in self.readers if reader[1] in affected or reader in self._stale}
-        return Found(tuple(sorted({*lost, *created})), tuple(sorted(self._stale)), gaps=gaps)
+        return Observation(tuple(sorted({*lost, *created})), tuple(sorted(self._stale)), gaps=gaps)
 
     async def _of_topics(self) -> dict[Key, Position]:
         return await asyncio.to_thread(kafka.positions, self.url, self.topics, self.readers)
 
-    async def _look_at_redis(self) -> Found:
+    async def _look_at_redis(self) -> Observation:
         positions = await asyncio.to_thread(redis.positions, self.url, self.topics, self.readers)
         missing = {topic for topic, _ in self._positions.keys() - positions.keys()}.intersection(self.topics)
         lost, gaps = self._changes(positions)
-        return Found(tuple(sorted(missing.union(lost))), gaps=gaps)
+        return Observation(tuple(sorted(missing.union(lost))), gaps=gaps)
 
     def _changes(self, positions: dict[Key, Position]) -> tuple[Collection[str], tuple[str, ...]]:
         """Remember the positions; return the topics that were created again, and those with gaps."""
@@ -261,7 +260,7 @@ class BrokerWatch:
         self._unread = dict(before._unread)
         self._positions, self._stale = dict(before._positions), set(before._stale)
 
-    def to_reopen(self, actual: Found, apps: Iterable[str] | None = None) -> set[str]:
+    def to_reopen(self, actual: Observation, apps: Iterable[str] | None = None) -> set[str]:
         """Return the apps whose sidecars must subscribe again: after `GRACE`, then after twice that, and so on.
 
         Only `apps` are looked at, of which it is known that they run; without it, all. A sidecar whose stream was lost

@@ -412,11 +412,12 @@ class GrpcChannel:
         self._fail_waiting("the connection to the sidecar was closed")
 
     def _head(self, method: str) -> bytes:
+        address = f"{self._endpoint.hostname}:{self._endpoint.port}"
         headers = {
             ":method": "POST",
             ":scheme": "https" if self._endpoint.tls else "http",
             ":path": method,
-            ":authority": "localhost" if self._endpoint.scheme == "unix" else self._address,
+            ":authority": "localhost" if self._endpoint.scheme == "unix" else address,
             "te": "trailers",
             "content-type": "application/grpc",
             "user-agent": "tidings",
@@ -426,10 +427,6 @@ class GrpcChannel:
         tuples = [NeverIndexedHeaderTuple(name, value) for name, value in headers.items()]
         head = self._heads[method] = Encoder().encode(tuples)
         return head
-
-    @property
-    def _address(self) -> str:
-        return f"{self._endpoint.hostname}:{self._endpoint.port}"
 
     async def _connect(self) -> None:
         try:
@@ -446,21 +443,17 @@ class GrpcChannel:
                 connection.send(call)
 
     async def _opened(self) -> _Connection:
-        loop, tls = asyncio.get_running_loop(), self._tls()
+        loop = asyncio.get_running_loop()
         connection = _Connection(self._max_message)
         if self._endpoint.scheme == "unix":
             await loop.create_unix_connection(lambda: connection, self._endpoint.hostname)
             return connection
+        tls = ssl.create_default_context() if self._endpoint.tls else None
+        if tls:
+            tls.set_alpn_protocols(["h2"])
         host = self._endpoint.hostname.strip("[]")
         await loop.create_connection(lambda: connection, host, self._endpoint.port_as_int, ssl=tls)
         return connection
-
-    def _tls(self) -> ssl.SSLContext | None:
-        if not self._endpoint.tls:
-            return None
-        context = ssl.create_default_context()
-        context.set_alpn_protocols(["h2"])
-        return context
 
     def _expire(self, call: _Call) -> None:
         call.fail(StatusCode.DEADLINE_EXCEEDED, f"no answer within {self._deadline:g} s")

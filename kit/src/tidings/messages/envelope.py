@@ -213,18 +213,14 @@ def _check_whole(body: bytes) -> tuple[bool, bytes]:
 def _check_depth(body: bytes) -> bytes:
     """Check the nesting; return all opening brackets, backslashes and DEL characters, which one cheap pass yields."""
     odd = body.translate(None, _NOT_ODD)
-    if len(odd) > MAX_DEPTH and _deeper(body):
-        raise _malformed(f"nested deeper than {MAX_DEPTH} levels")
+    if len(odd) > MAX_DEPTH:  # it may be; the depth is counted in linear time
+        if b"\\" in body:
+            body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+        quoted = body.translate(_STEPS, delete=_NO_STRUCTURE).replace(b'""', b"")
+        steps = b"".join(quoted.split(b'"')[::2])
+        if max(accumulate(memoryview(steps).cast("b")), default=0) > MAX_DEPTH:
+            raise _malformed(f"nested deeper than {MAX_DEPTH} levels")
     return odd
-
-
-def _deeper(body: bytes) -> bool:
-    """Return True if JSON exceeds the nesting limit, in linear time."""
-    if b"\\" in body:
-        body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
-    quoted = body.translate(_STEPS, delete=_NO_STRUCTURE).replace(b'""', b"")
-    steps = b"".join(quoted.split(b'"')[::2])
-    return max(accumulate(memoryview(steps).cast("b")), default=0) > MAX_DEPTH
 
 
 def check_texts(envelope: Envelope) -> None:

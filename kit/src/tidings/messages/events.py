@@ -18,7 +18,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -195,6 +195,9 @@ _UNUSUAL_TIME = re.compile(
 )
 
 
+_decoder = cache(msgspec.json.Decoder)
+
+
 def _parse(model: Any, content: bytes) -> Any:
     parse = getattr(model, "model_validate_json", None)  # a pydantic model
     return parse(content) if parse is not None else _decoder(model).decode(content)
@@ -263,16 +266,6 @@ def _field_names(kind: type[Any]) -> tuple[str, ...]:
     if attributes := getattr(kind, "__attrs_attrs__", ()):
         return tuple(attribute.name for attribute in attributes)
     return tuple(getattr(kind, "model_fields", ()))  # of a pydantic model
-
-
-_decoders: dict[type[Any], msgspec.json.Decoder[Any]] = {}
-
-
-def _decoder(model: type[T]) -> msgspec.json.Decoder[T]:
-    decoder = _decoders.get(model)
-    if decoder is None:
-        decoder = _decoders[model] = msgspec.json.Decoder(model)
-    return decoder
 
 
 def encode(message: object) -> bytes:

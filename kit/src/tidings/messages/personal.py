@@ -360,22 +360,20 @@ class Marks:
         """Return a schema with all that apply to the same value, whatever the condition."""
         known = self._expanded.get(id(schema))
         if known is None:
-            known = self._expanded[id(schema)] = tuple(self._expand(schema))
+            parts: dict[int, Mapping[str, Any]] = {}
+            waiting = [schema]
+            while waiting:
+                part = waiting.pop()
+                if not isinstance(part, Mapping) or id(part) in parts:
+                    continue
+                parts[id(part)] = part
+                if reference := part.get("$ref", ""):
+                    waiting.append(target(self.schema, steps(reference)))
+                for keyword in SAME_VALUE:
+                    inner = part.get(keyword, ())
+                    waiting += inner.values() if keyword == "dependentSchemas" and inner else _listed(inner)
+            known = self._expanded[id(schema)] = tuple(parts.values())
         return known
-
-    def _expand(self, schema: Any) -> Iterator[Mapping[str, Any]]:
-        waiting, seen = [schema], set()
-        while waiting:
-            part = waiting.pop()
-            if not isinstance(part, Mapping) or id(part) in seen:
-                continue
-            seen.add(id(part))
-            yield part
-            if reference := part.get("$ref", ""):
-                waiting.append(target(self.schema, steps(reference)))
-            for keyword in SAME_VALUE:
-                inner = part.get(keyword, ())
-                waiting += inner.values() if keyword == "dependentSchemas" and inner else _listed(inner)
 
 
 @lru_cache(maxsize=1024)

@@ -55,24 +55,22 @@ def configure(service: str) -> None:
 
     """
     if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") and _none_installed():
-        _install(service)
+        try:
+            from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415 - an extra
+                OTLPSpanExporter,
+            )
+        except ImportError as error:
+            raise DefinitionError(
+                "OTEL_EXPORTER_OTLP_ENDPOINT is set, but no exporter is installed: install tidings[otlp]"
+            ) from error
+        provider = TracerProvider(resource=Resource.create({SERVICE_NAME: service}))
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        trace.set_tracer_provider(provider)
     _state.on = not _none_installed()
 
 
 def _none_installed() -> bool:
     return isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider | trace.NoOpTracerProvider)
-
-
-def _install(service: str) -> None:
-    try:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 - an extra
-    except ImportError as error:
-        raise DefinitionError(
-            "OTEL_EXPORTER_OTLP_ENDPOINT is set, but no exporter is installed: install tidings[otlp]"
-        ) from error
-    provider = TracerProvider(resource=Resource.create({SERVICE_NAME: service}))
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    trace.set_tracer_provider(provider)
 
 
 def producer(label: str, identity: str, parent: Envelope) -> tuple[str, str, str]:

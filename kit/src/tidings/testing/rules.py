@@ -24,7 +24,10 @@ def route(routes: dict[str, Any], event: dict[str, Any]) -> str | None:
 
     """
     for rule in routes.get("rules") or ():
-        if not rule.get("match") or _true(rule["match"], event):
+        verdict: bool | str = _cel().evaluate(rule["match"], event) if rule.get("match") else True
+        if isinstance(verdict, str):
+            raise NoVerdict(f"{rule['match']}: {verdict}")
+        if verdict:
             return str(rule["path"])
     return routes.get("default") or None
 
@@ -51,13 +54,6 @@ def validation_errors(routes: dict[str, Any]) -> list[str]:
     expressions = [rule["match"] for rule in routes.get("rules") or () if rule.get("match")]
     problems = [(expression, _cel().check(expression)) for expression in expressions]
     return [f"{expression}: {problem.message}" for expression, problem in problems if problem]
-
-
-def _true(expression: str, event: dict[str, Any]) -> bool:
-    result: bool | str = _cel().evaluate(expression, event)
-    if isinstance(result, str):
-        raise NoVerdict(f"{expression}: {result}")
-    return result
 
 
 def _cel() -> ModuleType:

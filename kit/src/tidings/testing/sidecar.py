@@ -59,14 +59,15 @@ class MemorySidecar(Faults):
 
     async def publish_many(self, topic: str, events: Sequence[bytes]) -> list[SidecarError | None]:
         """Publish several CloudEvents; each counts as a `publish` for injected faults."""
-        return [await self._attempt(topic, event) for event in events]
-
-    async def _attempt(self, topic: str, data: bytes) -> SidecarError | None:
-        try:
-            await self.publish(topic, data)
-        except SidecarError as error:
-            return error
-        return None
+        results: list[SidecarError | None] = []
+        for event in events:
+            try:
+                await self.publish(topic, event)
+            except SidecarError as error:
+                results.append(error)
+            else:
+                results.append(None)
+        return results
 
     async def get(self, key: str) -> Item | None:
         """Return the item of a key, or None."""

@@ -56,10 +56,13 @@ class MemoryStore:
         """
         before, broken = dict(self._entries), []
         for operation in operations:
-            if self._holds(operation):
-                self._apply(operation)
-            else:
+            if not self._holds(operation):
                 broken.append(operation.key)
+            elif isinstance(operation, Delete):
+                self._entries.pop(operation.key, None)
+            else:
+                expires = None if operation.ttl is None else self.clock() + operation.ttl
+                self._entries[operation.key] = _Entry(Item(operation.value, next(self._etags)), expires)
         if broken and self.atomic:
             self._entries = before
         if broken:
@@ -72,10 +75,3 @@ class MemoryStore:
         if operation.etag is None:
             return True
         return not self.atomic if current is None else current.etag == operation.etag
-
-    def _apply(self, operation: Operation) -> None:
-        if isinstance(operation, Delete):
-            self._entries.pop(operation.key, None)
-            return
-        expires = None if operation.ttl is None else self.clock() + operation.ttl
-        self._entries[operation.key] = _Entry(Item(operation.value, next(self._etags)), expires)

@@ -32,14 +32,15 @@ def document(inventory: Inventory, planned: Plan, *, title: str, version: str, a
     apps = {app: planned.apps[app]} if app else planned.apps
     typed = _typed(inventory)
     carried = _carried(planned, typed)
-    places = (
-        _used(apps.values())
-        if app
-        else {(pubsub, topic) for pubsub in planned.channels for topic in planned.channels[pubsub]}
-    )
+    topics_of = [one for planned_app in apps.values() for one in (planned_app.reads, planned_app.publishes)]
+    by_component = topics_of if app else [planned.channels]
+    places = {(pubsub, topic) for one in by_component for pubsub, topics in one.items() for topic in topics}
     names = _channel_names(places)
     used = {name for place in places for name in carried[place]}
-    common = messages.common_messages()
+    common, schemas_of = messages.common_messages(), messages.common_schemas()
+    for name in sorted(used & typed.keys()):
+        if isinstance(schema := typed[name][1].schema, Mapping):
+            schemas_of |= schemas.components(name, schema)
     return {
         "asyncapi": VERSION,
         "info": {
@@ -56,7 +57,7 @@ def document(inventory: Inventory, planned: Plan, *, title: str, version: str, a
                 for name in sorted(used)
             },
             "messageTraits": {messages.TRAIT: messages.trait()},
-            "schemas": _schemas(used, typed),
+            "schemas": schemas_of,
         },
     }
 
@@ -88,16 +89,6 @@ def _carried(planned: Plan, typed: _Typed) -> dict[Place, list[str]]:
                 if not result[pubsub, topic]:
                     result[pubsub, topic].add(messages.REPLAYED if topic in replays else messages.DEAD_LETTER)
     return {place: sorted(names) for place, names in result.items()}
-
-
-def _used(apps: Iterable[AppPlan]) -> set[Place]:
-    return {
-        (pubsub, topic)
-        for app in apps
-        for topics_of in (app.reads, app.publishes)
-        for pubsub, topics in topics_of.items()
-        for topic in topics
-    }
 
 
 def _channel_names(places: Iterable[Place]) -> dict[Place, str]:
@@ -149,15 +140,6 @@ def _operations(
                     **({"x-subscriptions": entries} if entries else {}),
                 }
     return operations
-
-
-def _schemas(used: Iterable[str], typed: _Typed) -> dict[str, Any]:
-    components = messages.common_schemas()
-    for name in sorted(used):
-        schema = typed[name][1].schema if name in typed else None
-        if isinstance(schema, Mapping):
-            components |= schemas.components(name, schema)
-    return components
 
 
 def _domains(types: Iterable[EventType]) -> list[dict[str, str]]:

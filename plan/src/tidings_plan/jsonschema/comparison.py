@@ -176,7 +176,11 @@ class Comparison:
             case "oneOf":
                 result = self._one(way, argument)
             case "not":
-                result = self._not(way, argument)
+                negated = way.of("not")
+                is_ruled_out = self.are_apart(way, argument) or any(
+                    not self.between((argument,), node, closed=False) for node in negated
+                )
+                result = () if is_ruled_out else [Problem("", "may be what the reader rules out with `not`")]
             case "if":
                 result = self._if(way, argument, reader)
             case _:
@@ -194,13 +198,6 @@ class Comparison:
             if not self.judge(way, part) and all(self.are_apart(way, other) for other in rest):
                 return ()
         return [Problem("", "may suit more than one alternative of the reader's oneOf, which then refuses it")]
-
-    def _not(self, way: Way, part: Node) -> Collection[Problem]:
-        if self.are_apart(way, part) or any(
-            not self.between((part,), negated, closed=False) for negated in way.of("not")
-        ):
-            return ()
-        return [Problem("", "may be what the reader rules out with `not`")]
 
     def _if(self, way: Way, condition: Node, reader: Node) -> Collection[Problem]:
         then, otherwise = (reader.keywords.get(keyword, ANYTHING) for keyword in ("then", "else"))

@@ -76,10 +76,6 @@ def _one_of(value: Any, parts: tuple[Node, ...], _: Node) -> Verdict:
     return None if None in verdicts else True in verdicts
 
 
-def _number(value: float, name: str, limit: Any, _: Node) -> Verdict:
-    return is_multiple(value, limit) if name == "multipleOf" else bool(_COMPARE[name](value, limit))
-
-
 def _text(value: str, name: str, argument: Any, _: Node) -> Verdict:
     return search(argument, value) if name == "pattern" else None
 
@@ -122,7 +118,7 @@ def is_multiple(value: float, of: float) -> bool:
     return (Fraction(str(value)) / Fraction(str(of))).denominator == 1
 
 
-_COMPARE: Mapping[str, Callable[[Any, Any], Any]] = {
+_COMPARE: Mapping[str, Callable[[Any, Any], bool]] = {
     "minimum": operator.ge,
     "maximum": operator.le,
     "exclusiveMinimum": operator.gt,
@@ -138,7 +134,10 @@ _COMBINED: Mapping[str, Callable[[Any, Any, Node], Verdict]] = {
     "else": lambda *_: True,
 }
 _Group = tuple[frozenset[str], Callable[[Any, str, Any, Node], Verdict]]
-_NUMBERS: _Group = (frozenset((*_COMPARE, "multipleOf")), _number)
+_NUMBERS: _Group = (
+    frozenset((*_COMPARE, "multipleOf")),
+    lambda value, name, limit, _: is_multiple(value, limit) if name == "multipleOf" else _COMPARE[name](value, limit),
+)
 _OBJECTS = ("properties", "patternProperties", "additionalProperties", "required", "propertyNames")
 _DEPENDENT = ("dependentRequired", "dependentSchemas", "unevaluatedProperties")
 _ARRAYS = ("items", "prefixItems", "contains", "minContains", "maxContains", "uniqueItems", "unevaluatedItems")

@@ -62,8 +62,8 @@ def contracts_folders(root: Path) -> list[Path]:
 def add_components(inventory: Inventory, documents: Iterable[Any]) -> None:
     """Note how Dapr's Components deliver."""
     for document in documents:
-        if found := delivery(document):
-            inventory.set_delivery("", document["metadata"]["name"], found)
+        if facts := delivery(document):
+            inventory.set_delivery("", document["metadata"]["name"], facts)
 
 
 def items(document: Document, depth: int = 0) -> Iterator[Document]:

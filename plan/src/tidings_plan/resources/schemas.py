@@ -14,43 +14,32 @@ from tidings_plan.resources.model import Resource
 
 def resolve(event_type: EventType) -> tuple[EventType, list[Finding]]:
     """Return the type with all schemas and examples inline, and a finding for each unreadable file."""
-    folder = Path(event_type.origin.file).parent
     findings: list[Finding] = []
-    versions = tuple(
-        _resolve_version(event_type, index, version, folder, findings)
-        for index, version in enumerate(event_type.spec.versions)
-    )
-    spec = msgspec.structs.replace(event_type.spec, versions=versions)
+    versions: list[Version] = []
+    for index, version in enumerate(event_type.spec.versions):
+        at = ("spec", "versions", index)
+        schema: Any = version.schema
+        if isinstance(schema, str):
+            schema = _load(event_type, schema, (*at, "schema"), findings)
+        examples = [
+            _load(event_type, item, (*at, "examples", number), findings) if isinstance(item, str) else item
+            for number, item in enumerate(version.examples)
+        ]
+        read = tuple(example for example in examples if example is not None)
+        versions.append(msgspec.structs.replace(version, schema=schema, examples=read))
+    spec = msgspec.structs.replace(event_type.spec, versions=tuple(versions))
     return Resource(event_type.kind, event_type.metadata, spec, event_type.origin), findings
 
 
-def _resolve_version(
-    event_type: EventType, index: int, version: Version, folder: Path, findings: list[Finding]
-) -> Version:
-    at = ("spec", "versions", index)
-    schema: Any = version.schema
-    if isinstance(schema, str):
-        schema = _load(event_type, folder / schema, (*at, "schema"), findings)
-    examples = [
-        _load(event_type, folder / example, (*at, "examples", number), findings)
-        if isinstance(example, str)
-        else example
-        for number, example in enumerate(version.examples)
-    ]
-    return msgspec.structs.replace(
-        version, schema=schema, examples=tuple(example for example in examples if example is not None)
-    )
-
-
-def _load(event_type: EventType, path: Path, at: tuple[str | int, ...], findings: list[Finding]) -> Any:
+def _load(event_type: EventType, file: str, at: tuple[str | int, ...], findings: list[Finding]) -> Any:
+    folder = Path(event_type.origin.file).parent
+    path = folder / file
     try:
-        loaded = json.loads(_text_below(Path(event_type.origin.file).parent, path))
+        loaded = json.loads(_text_below(folder, path))
         bounds.check(loaded)
     except OSError as error:
-        problem, fix = (
-            f"{path} cannot be read: {error.strerror}",
-            "Paths are relative to the YAML file, and lead to its folder or below.",
-        )
+        problem = f"{path} cannot be read: {error.strerror}"
+        fix = "Paths are relative to the YAML file, and lead to its folder or below."
     except bounds.LimitExceeded as error:
         problem, fix = f"{path}: {error}", error.fix
     except (ValueError, RecursionError) as error:

@@ -66,17 +66,12 @@ class Origin:
     def _find(self, path: Path) -> yaml.Node | None:
         node = self.node
         for step in path:
-            below = _child(node, step)
+            below: yaml.Node | None = None
+            if isinstance(node, yaml.MappingNode):
+                below = next((value for name, value in node.value if name.value == str(step)), None)
+            elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+                below = node.value[step]
             if below is None:
                 return node
             node = below
         return node
-
-
-def _child(node: yaml.Node | None, step: str | int) -> yaml.Node | None:
-    if isinstance(node, yaml.MappingNode):
-        return next((value for name, value in node.value if name.value == str(step)), None)
-    if isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
-        child: yaml.Node = node.value[step]
-        return child
-    return None
