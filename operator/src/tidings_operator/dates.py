@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
 
 from tidings_operator.workqueue import Key
-from tidings_plan.resources import EventType, Inventory
+from tidings_plan.resources import Inventory
 from tidings_plan.resources.inventory import app_key
 
 LOOK = 30.0
@@ -15,7 +15,8 @@ LOOK = 30.0
 def due(inventory: Inventory, after: date, until: date) -> Iterator[Key]:
     """Yield the keys affected by a date in (after, until]: types, and the apps that read them."""
     for key, event_type in inventory.types.items():
-        if any(after < day <= until for day in _dates(event_type)):
+        ends = [version.deprecation for version in event_type.spec.versions if version.deprecation]
+        if any(after < day <= until for end in ends for day in (end.effective, end.removal)):
             yield Key("EventType", *key)
             for app in dict.fromkeys(app_key(consumer) for consumer in inventory.consumers(event_type)):
                 yield Key("app", *app)
@@ -31,10 +32,3 @@ async def turn(inventory: Inventory, add: Callable[[Key], None], clock: Callable
         seen = max(seen, now.date())
         midnight = datetime.combine(now.date() + timedelta(days=1), time(), UTC)
         await asyncio.sleep(min(LOOK, (midnight - now).total_seconds()))
-
-
-def _dates(event_type: EventType) -> Iterator[date]:
-    for version in event_type.spec.versions:
-        if version.deprecation:
-            yield version.deprecation.effective
-            yield version.deprecation.removal

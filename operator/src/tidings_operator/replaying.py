@@ -31,7 +31,7 @@ from tidings_operator.replay_progress import ENDED, Status
 from tidings_operator.workqueue import Key
 from tidings_plan import cel, plan_replay
 from tidings_plan.replays import condition
-from tidings_plan.resources import EventReplay, EventSubscription, Finding, has_errors, worst_first
+from tidings_plan.resources import EventReplay, EventSubscription, has_errors, worst_first
 
 STEP = 1.0
 """Seconds over which the dead letters of a step are spread."""
@@ -81,7 +81,8 @@ class Replayer:
             self._reconciler.queue.later(key, wait)
             return
         try:
-            findings = await self._reconciler.judged(key, partial(self._judgement, replay))
+            inventory = self._reconciler.cache.inventory
+            findings = await self._reconciler.judged(key, lambda: worst_first(plan_replay(replay, inventory)))
         except JudgementError as error:
             findings = [unjudged(replay.ref, error)]
         target = self._reconciler.cache.inventory.subscriptions.get((_home(replay), replay.spec.target.subscription))
@@ -244,7 +245,9 @@ class Replayer:
         self, place: ObjectReference, replay: EventReplay, target: EventSubscription, uid: str, before: Status
     ) -> tuple[list[dict[str, Any]], int]:
         """Return the matching dead letters that have not been sent, and the highest number that may belong to them."""
-        query = {"app": target.spec.consumer.app_id, "notBatch": uid, **_exactly(replay)}
+        criteria = {"type": replay.spec.filter.type, "correlationId": replay.spec.filter.correlation_id}
+        chosen = {name: value for name, value in criteria.items() if value}
+        query = {"app": target.spec.consumer.app_id, "notBatch": uid, **chosen}
         known = [
             letter
             async for letter in self._archive(replay).open_dead_letters(query)
@@ -280,10 +283,6 @@ class Replayer:
 
         await asyncio.gather(*(look(letter["number"]) for letter in letters if letter["number"] not in known))
         return [letter for letter in letters if known[letter["number"]]]
-
-    def _judgement(self, replay: EventReplay) -> list[Finding]:
-        """Plan a replay. Runs in a fork."""
-        return worst_first(plan_replay(replay, self._reconciler.cache.inventory))
 
     def _archive(self, replay: EventReplay) -> Archive:
         return self._archives.of(_home(replay))
@@ -332,12 +331,6 @@ def _order(replay: EventReplay, target: EventSubscription, uid: str) -> dict[str
         "by": replay.spec.requested_by or f"EventReplay {replay.metadata.name}",
     }
     return {name: value for name, value in order.items() if value is not None}
-
-
-def _exactly(replay: EventReplay) -> dict[str, str]:
-    criteria = replay.spec.filter
-    query = {"type": criteria.type, "correlationId": criteria.correlation_id}
-    return {name: value for name, value in query.items() if value}
 
 
 def _is_meant(replay: EventReplay, letter: Mapping[str, Any]) -> bool:

@@ -146,7 +146,9 @@ def event_type(
     consumers = inventory.consumers(this) if is_valid else []
     errors = [finding for finding in findings if finding.severity == "error"]
     misfits = accepted.misfits(this, before, consumers) if is_valid else []
-    compatible = _compatible(misfits)
+    compatible = judged("Compatible", misfits, ("Accepted", "Every version is compatible with its readers"))
+    if misfits:  # list all versions that a change breaks
+        compatible = replace(compatible, message=" | ".join(map(format_finding, misfits[:MISFITS])))
     ready = judged(
         "Ready", errors, ("Accepted", f"{len({consumer.subscription for consumer in consumers})} subscriptions name it")
     )
@@ -171,12 +173,6 @@ def event_type(
         ],
         "warnings": [format_finding(finding) for finding in findings if finding.severity == "warning"],
     }
-
-
-def _compatible(misfits: Sequence[Finding]) -> Condition:
-    """Return the condition Compatible, listing all versions that a change breaks."""
-    condition = judged("Compatible", misfits, ("Accepted", "Every version is compatible with its readers"))
-    return replace(condition, message=" | ".join(map(format_finding, misfits[:MISFITS]))) if misfits else condition
 
 
 def _accepted(this: EventSubscription, findings: Sequence[Finding]) -> list[Condition]:

@@ -22,7 +22,7 @@ import socket
 import time
 import traceback
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import partial
@@ -305,7 +305,10 @@ class TopologyController:
             return
         pending = await self._broker.pending()
         self._export_pending(pending)
-        self._export_lag(self._broker.lag(pending), {app for app, _ in self._broker.readers})
+        lag = self._broker.lag(pending)
+        LAG.clear()
+        for app in {app for app, _ in self._broker.readers}:
+            LAG.labels(app).set(lag.get(app, 0))
         self._count_unread(await self._broker.unread_dead_letters(pending))
 
     async def _guarded(self, what: str, work: Callable[[], Awaitable[None]]) -> bool:
@@ -327,11 +330,6 @@ class TopologyController:
         for removed in self._counted - waiting.keys():
             PENDING.remove(*removed)
         self._counted = {*waiting}
-
-    def _export_lag(self, lag: Mapping[str, int], apps: Iterable[str]) -> None:
-        LAG.clear()
-        for app in apps:
-            LAG.labels(app).set(lag.get(app, 0))
 
     def _count_unread(self, letters: Mapping[str, int]) -> None:
         UNREAD_LETTERS.clear()
@@ -417,7 +415,15 @@ class TopologyController:
         # A right too few ends a sidecar: it reloads the component, and may not read what it has a Subscription to.
         allowed = rights(apps, chosen.component, chosen.granted, present(component, (name for _, name in undecided)))
         self._topics = topics(allowed, channels)
-        broker = self._watch_for(subscribed(apps, chosen.component), component)
+        broker = BrokerWatch(
+            chosen.kind,
+            chosen.address,
+            self._topics,
+            subscribed(apps, chosen.component),
+            component,
+            chosen.replicas,
+            partitions=chosen.partitions,
+        )
         try:
             if chosen.address:  # before the rights, because sidecars subscribe as soon as they may
                 await broker.ensure()
@@ -434,13 +440,6 @@ class TopologyController:
                 changed += 1
         LOG.info("%d apps have their rights%s", len(allowed), ", changed" if changed else "")
         chosen.ready.touch()
-
-    def _watch_for(self, readers: Sequence[tuple[str, dict[str, Any]]], component: Mapping[str, Any]) -> BrokerWatch:
-        """Return a watch of the topics and consumers of the current plan."""
-        chosen = self._settings
-        return BrokerWatch(
-            chosen.kind, chosen.address, self._topics, readers, component, chosen.replicas, partitions=chosen.partitions
-        )
 
     def _hidden(self, text: str) -> str:
         """Remove the broker's address, which may hold a password."""

@@ -30,7 +30,9 @@ class Paths:
 
     def observe(self, configurations: Iterable[Mapping[str, Any]]) -> None:
         """Update the paths from the configurations."""
-        now, named = self._clock(), frozenset(filter(None, map(path_of, _clients(configurations))))
+        webhooks = [webhook for configuration in configurations for webhook in configuration.get("webhooks") or ()]
+        named = frozenset(filter(None, (path_of(webhook["clientConfig"]) for webhook in webhooks)))
+        now = self._clock()
         self._replaced = {path: since for path, since in self._replaced.items() if now - since < GRACE}
         self._replaced |= dict.fromkeys(self._current - named, now)
         self._current = named
@@ -58,9 +60,3 @@ def renewed(kind: str, client: Mapping[str, Any], today: date, *, is_new: bool) 
     if not client.get("service") or (path and not path.startswith(f"/{ACTIONS[kind]}/")):
         return ""
     return "" if path.startswith(start) and not is_new else start + secrets.token_hex(24)
-
-
-def _clients(configurations: Iterable[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:
-    return [
-        webhook["clientConfig"] for configuration in configurations for webhook in configuration.get("webhooks") or ()
-    ]
