@@ -895,6 +895,14 @@ def test_components_with_other_settings_do_not_share_a_consumer():
     assert inventory.parallel("default", "pubsub") == ["pubsub", "pubsub-1"]
 
 
+def test_nothing_is_kept_of_components_that_are_gone():
+    inventory = Inventory()
+    for number in range(100):  # names are the choice of whoever may create Components
+        inventory.set_delivery("shop", f"pubsub-{number}", Delivery(serial=True))
+        inventory.set_delivery("shop", f"pubsub-{number}", Delivery())
+    assert not any(inventory._deliveries.values())
+
+
 def spread_plan(components: int, topics: int) -> AppPlan:
     """The plan of an app that reads several topics, on components that deliver several events at once."""
     kinds = [event_type(f"orders.thing{number}Done") for number in range(topics)]

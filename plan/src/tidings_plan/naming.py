@@ -48,13 +48,13 @@ def check(event_type: EventType) -> Iterator[Finding]:
 
 def is_technical(words: list[str]) -> str:
     """Return the reason if the words are technical terms, otherwise an empty string."""
-    lists = _lists()
-    if set(words) & lists["ui"]:
-        return f"{min(set(words) & lists['ui'])!r} is a user interface term, not a business term"
-    if set(words) & lists["storage"]:
-        return f"{min(set(words) & lists['storage'])!r} is a storage term, not a business term"
-    if set(words[-2:]) & lists["crud"]:
-        return f"{min(set(words[-2:]) & lists['crud'])!r} describes a change of a record, not a business fact"
+    for kind, considered, reason in (
+        ("ui", words, "is a user interface term, not a business term"),
+        ("storage", words, "is a storage term, not a business term"),
+        ("crud", words[-2:], "describes a change of a record, not a business fact"),
+    ):
+        if technical := _lists()[kind] & set(considered):
+            return f"{min(technical)!r} {reason}"
     return ""
 
 

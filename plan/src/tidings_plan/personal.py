@@ -79,13 +79,23 @@ def check_type(event_type: EventType) -> Iterator[Finding]:
                 f"The schema of {version.name} leads to more than {MAX_VISITS} places: its marks are not all found"
             )
             fix = "Refer to fewer schemas, or mark fields without detours."
-            at: tuple[str | int, ...] = ("spec", "versions", index, "schema")
-            yield event_type.finding("error", "personal-data", message, fix, at=at)
+            place = ("spec", "versions", index, "schema")
+            yield event_type.finding("error", "personal-data", message, fix, at=place)
             continue
         described = True
         result += fields
         yield from _check_version(event_type, index, fields)
-    yield from _check_classification(event_type, result, described=described)
+    is_personal = event_type.spec.classification == "Personal"
+    at = ("spec", "classification")
+    if is_personal and described and not result:
+        message = f"{event_type.spec.type} is Personal, but no schema marks which fields are, and whose"
+        fix = (
+            f"Mark personal fields with {PERSONAL}: {{category: PII}}, and the person's pseudonym with {SUBJECT}: true."
+        )
+        yield event_type.finding("error", "personal-data", message, fix, at=at)
+    if not is_personal and any(field.is_personal for field in result):
+        message = f"{event_type.spec.type} has personal fields, but is {event_type.spec.classification}"
+        yield event_type.finding("error", "personal-data", message, "Write classification: Personal.", at=at)
 
 
 def check_conditions(selection: Selection, read: Sequence[Channel], inventory: Inventory) -> Iterator[Finding]:
@@ -150,20 +160,6 @@ def _check_version(event_type: EventType, index: int, fields: list[Marked]) -> I
             fix = "Validate the value where it enters the service, and leave the constraint out of the event."
             message = f"{field} is personal and has {constraints}, which the mask of a forgotten person breaks"
             yield finding(message, fix, field.at)
-
-
-def _check_classification(event_type: EventType, fields: list[Marked], *, described: bool) -> Iterator[Finding]:
-    is_personal = event_type.spec.classification == "Personal"
-    at = ("spec", "classification")
-    if is_personal and described and not fields:
-        message = f"{event_type.spec.type} is Personal, but no schema marks which fields are, and whose"
-        fix = (
-            f"Mark personal fields with {PERSONAL}: {{category: PII}}, and the person's pseudonym with {SUBJECT}: true."
-        )
-        yield event_type.finding("error", "personal-data", message, fix, at=at)
-    if not is_personal and any(field.is_personal for field in fields):
-        message = f"{event_type.spec.type} has personal fields, but is {event_type.spec.classification}"
-        yield event_type.finding("error", "personal-data", message, "Write classification: Personal.", at=at)
 
 
 def _marked(version: Version) -> list[Marked]:

@@ -49,17 +49,8 @@ def resiliency(
     components: dict[str, Any] = {}
     for pubsub, subscriptions in sorted(readers.items()):
         name = f"{app}-{pubsub}"
-        deliveries = [subscription.spec.delivery for subscription in subscriptions]
-        kit = subscriptions[0].spec.consumer.kit
-        retry, timeout = strongest(deliveries), max(durations.seconds(delivery.timeout) for delivery in deliveries)
-        if kit:  # both must outlast the SDK's own attempts
-            most = max(KIT_RETRY.max_retries, 2 * retry.max_retries)
-            retry = msgspec.structs.replace(KIT_RETRY, max_retries=most)
-            timeout = max(map(budget, deliveries)) + KIT_MARGIN
-        retries[f"{name}-retry"] = _dapr_retry(retry)
-        timeouts[f"{name}-timeout"] = durations.go(timeout)
+        retries[f"{name}-retry"], timeouts[f"{name}-timeout"], breaker = _policies(subscriptions)
         inbound = {"retry": f"{name}-retry", "timeout": f"{name}-timeout"}
-        breaker = None if kit else _breaker(deliveries)
         if breaker:
             breakers[f"{name}-breaker"] = breaker
             inbound["circuitBreaker"] = f"{name}-breaker"
@@ -73,6 +64,27 @@ def resiliency(
         "spec": {"policies": policies, "targets": {"components": components}},
         "scopes": [app],
     }
+
+
+def _policies(subscriptions: list[EventSubscription]) -> tuple[dict[str, Any], str, dict[str, Any] | None]:
+    """Return the retry, timeout and circuit breaker of a component, as Dapr writes them."""
+    deliveries = [subscription.spec.delivery for subscription in subscriptions]
+    kit = subscriptions[0].spec.consumer.kit
+    retry, timeout = strongest(deliveries), max(durations.seconds(delivery.timeout) for delivery in deliveries)
+    if kit:  # both must outlast the SDK's own attempts
+        most = max(KIT_RETRY.max_retries, 2 * retry.max_retries)
+        retry = msgspec.structs.replace(KIT_RETRY, max_retries=most)
+        timeout = max(map(budget, deliveries)) + KIT_MARGIN
+    delays = {"policy": "exponential", "maxInterval": retry.max_interval}
+    if retry.policy == "Constant":
+        delays = {"policy": "constant", "duration": retry.duration}
+    # The oldest subscription's, because two circuit breakers cannot be merged meaningfully.
+    chosen = None if kit else next((item.circuit_breaker for item in deliveries if item.circuit_breaker), None)
+    breaker: dict[str, Any] | None = None
+    if chosen:
+        interval = {"interval": chosen.interval} if chosen.interval else {}
+        breaker = {"maxRequests": chosen.max_requests, **interval, "timeout": chosen.timeout, "trip": chosen.trip}
+    return {**delays, "maxRetries": retry.max_retries}, durations.go(timeout), breaker
 
 
 def strongest(deliveries: Iterable[Delivery]) -> Retry:
@@ -126,18 +138,3 @@ def disagreement(subscription: EventSubscription, other: EventSubscription) -> I
         message = f"Its retry or timeout differs from that of {other.ref}: daprd has one per component"
         fix = "Use the same values in both; until then, the longer ones apply."
         yield subscription.finding("warning", "conflicting-policies", message, fix, at=("spec", "delivery"))
-
-
-def _dapr_retry(retry: Retry) -> dict[str, Any]:
-    if retry.policy == "Constant":
-        return {"policy": "constant", "duration": retry.duration, "maxRetries": retry.max_retries}
-    return {"policy": "exponential", "maxInterval": retry.max_interval, "maxRetries": retry.max_retries}
-
-
-def _breaker(deliveries: list[Delivery]) -> dict[str, Any] | None:
-    """Return the oldest subscription's circuit breaker, because two cannot be merged meaningfully."""
-    for breaker in (delivery.circuit_breaker for delivery in deliveries):
-        if breaker:
-            interval = {"interval": breaker.interval} if breaker.interval else {}
-            return {"maxRequests": breaker.max_requests, **interval, "timeout": breaker.timeout, "trip": breaker.trip}
-    return None

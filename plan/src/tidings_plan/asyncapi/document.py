@@ -37,10 +37,6 @@ def document(inventory: Inventory, planned: Plan, *, title: str, version: str, a
     places = {(pubsub, topic) for one in by_component for pubsub, topics in one.items() for topic in topics}
     names = _channel_names(places)
     used = {name for place in places for name in carried[place]}
-    common, schemas_of = messages.common_messages(), messages.common_schemas()
-    for name in sorted(used & typed.keys()):
-        if isinstance(schema := typed[name][1].schema, Mapping):
-            schemas_of |= schemas.components(name, schema)
     return {
         "asyncapi": VERSION,
         "info": {
@@ -51,14 +47,23 @@ def document(inventory: Inventory, planned: Plan, *, title: str, version: str, a
         "defaultContentType": CONTENT_TYPE,
         "channels": {names[place]: _channel(place, carried[place], typed) for place in sorted(places)},
         "operations": _operations(apps, names, carried),
-        "components": {
-            "messages": {
-                schemas.component_name(name): messages.message(*typed[name]) if name in typed else common[name]
-                for name in sorted(used)
-            },
-            "messageTraits": {messages.TRAIT: messages.trait()},
-            "schemas": schemas_of,
+        "components": _components(sorted(used), typed),
+    }
+
+
+def _components(used: list[str], typed: _Typed) -> dict[str, Any]:
+    """Return the messages of these names, with what they refer to."""
+    common, schemas_of = messages.common_messages(), messages.common_schemas()
+    for name in used:
+        if name in typed and isinstance(schema := typed[name][1].schema, Mapping):
+            schemas_of |= schemas.components(name, schema)
+    return {
+        "messages": {
+            schemas.component_name(name): messages.message(*typed[name]) if name in typed else common[name]
+            for name in used
         },
+        "messageTraits": {messages.TRAIT: messages.trait()},
+        "schemas": schemas_of,
     }
 
 

@@ -125,7 +125,9 @@ class Inventory:
 
     def set_delivery(self, namespace: str, component: str, delivery: Delivery) -> None:
         """Note how a component delivers: in a namespace of a cluster, or, with an empty one, in files."""
-        self._deliveries[namespace][component] = delivery
+        self._deliveries[namespace].pop(component, None)
+        if delivery != Delivery():  # nothing is known of a component that is gone
+            self._deliveries[namespace][component] = delivery
 
     def parallel(self, namespace: str, component: str) -> list[str]:
         """Return the components that share the consumer of a component, itself first.
