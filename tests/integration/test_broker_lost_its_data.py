@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx2
 import pika  # type: ignore[import-untyped]  # it has no types
@@ -26,11 +27,12 @@ from redis import Redis
 from scenarios.counting import PARCEL, Numbers
 from tests.support.brokers import available
 
-from tidings.brokers.jetstream import ensure_streams, observe, stream_name
+from tidings.brokers import watch as brokerwatch
+from tidings.brokers.jetstream import consumers, ensure_streams, stream_name, streams
 from tidings.brokers.kafka import Address, ensure_topics
 from tidings.brokers.rabbitmq import queue_consumers, queue_name
 from tidings.brokers.redis import pending
-from tidings.brokers.watch import BrokerWatch, Observation
+from tidings.brokers.watch import CONSUMERS_INTERVAL, BrokerWatch, Observation
 from tidings.messages.envelope import new_id
 from tidings_cli.testing.programs import Ports, rabbitmq_server, redis_server
 from tidings_cli.up import state
@@ -223,8 +225,33 @@ async def until_reported(run: Run, problem: str) -> None:
 
 async def test_streams_that_are_missing_and_consumers_that_no_one_serves_are_detected(nats: str) -> None:
     await ensure_streams(nats, ["a.b.v1"])
-    positions, unread = await observe(nats, ["a.b.v1", "c.d.v1"], [("x", "a.b.v1")])
-    assert ([*positions], unread) == ([("a.b.v1", 0)], [("x", "a.b.v1")])
+    assert [*await streams(nats, ["a.b.v1", "c.d.v1"])] == ["a.b.v1"]
+    assert await consumers(nats, [("x", "a.b.v1"), ("x", "c.d.v1")]) == {}
+
+
+async def test_a_check_of_a_healthy_jetstream_takes_one_request(nats: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Consumers, of which each topic needs a request, are checked every ten seconds, and again while one is unread."""
+    now = 1000.0
+    monkeypatch.setattr(brokerwatch, "time", SimpleNamespace(monotonic=lambda: now))
+    topics = [f"shop.item{number}Sold.v1" for number in range(5)]
+    watched = BrokerWatch("nats", nats, topics, [("x", {"spec": {"topic": topic}}) for topic in topics])
+    await watched.ensure()
+    client = await connect(nats)
+    js = client.jetstream()
+    read = [await js.subscribe(topic, durable="x") for topic in topics]
+    assert await watched.look() == Observation()
+    before = (await js.account_info()).api.total
+    for _ in range(4):
+        assert await watched.look() == Observation()
+    assert (await js.account_info()).api.total - before == 4 + 1, "the latter for the account's information itself"
+    await read[0].unsubscribe()
+    now += CONSUMERS_INTERVAL
+    assert await watched.look() == Observation(unread=(("x", topics[0]),))
+    await js.subscribe(topics[0], durable="x")
+    assert await watched.look() == Observation()
+    for topic in topics:
+        await js.delete_stream(stream_name(topic))
+    await client.close()
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,6 @@ from nats.aio.client import Client
 from nats.js.api import RetentionPolicy, StorageType, StreamConfig
 from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
 
-from tidings.brokers.positions import Position, next_numbers
 from tidings.conventions import DEAD_LETTER_PREFIX, REPLAY_PREFIX
 from tidings.errors import TidingsError
 
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
     from nats.js import JetStreamContext
 
-    from tidings.brokers.positions import Key, Reader
+    from tidings.brokers.positions import Reader
 
 # As long as an app's inbox remembers what it has handled: nothing older can come back and be taken for new.
 MAX_AGE = timedelta(days=7)
@@ -224,10 +223,53 @@ async def stored(url: str, topics: Iterable[str]) -> dict[str, int]:
     return result
 
 
-async def observe(
-    url: str, topics: Iterable[str], readers: Iterable[Reader]
-) -> tuple[dict[Key, Position], list[Reader]]:
-    """Return the position of each topic whose events a stream keeps, and the readers whose consumer has no sidecar.
+class Stream(NamedTuple):
+    """State of a topic's stream."""
+
+    first: int
+    """Number of the oldest event that it holds."""
+    end: int
+    """Number of the next event."""
+    created: str
+
+
+class Consumer(NamedTuple):
+    """State of an app's consumer of a topic."""
+
+    next: int
+    """Number of the first event that the app has not acknowledged."""
+    is_bound: bool
+    """True if a sidecar is subscribed."""
+
+
+async def streams(url: str, topics: Iterable[str]) -> dict[str, Stream]:
+    """Return the stream of each topic; topics whose events no stream keeps are left out.
+
+    One request lists up to 256 streams, so that a check of a whole system costs little.
+
+    Raises:
+        StreamError: NATS does not answer at `url`, or has no JetStream.
+        ValueError: A topic is malformed.
+
+    """
+    names = {stream_name(topic): topic for topic in sorted(set(topics))}
+    async with _connected(url) as client:
+        js = client.jetstream()
+        listed = {str(info.config.name): info for info in await js.streams_info()}
+        # A list is incomplete if there are more streams, or if a server of the cluster did not answer in time.
+        for name in names.keys() - listed.keys():
+            with contextlib.suppress(NotFoundError):
+                listed[name] = await js.stream_info(name)
+    return {
+        topic: Stream(max(info.state.first_seq, 1), info.state.last_seq + 1, str(info.created))
+        for name, topic in names.items()
+        # Otherwise, somebody recreated it for another subject. The first number is 0 until an event is published.
+        if (info := listed.get(name)) is not None and topic in (info.config.subjects or ())
+    }
+
+
+async def consumers(url: str, readers: Iterable[Reader]) -> dict[Reader, Consumer]:
+    """Return the consumer of each reader; readers without one are left out. This takes one request per topic.
 
     Raises:
         StreamError: NATS does not answer at `url`, or has no JetStream.
@@ -235,23 +277,14 @@ async def observe(
 
     """
     expected = set(readers)
-    positions: dict[Key, Position] = {}
-    bound: set[Reader] = set()
+    found: dict[Reader, Consumer] = {}
     async with _connected(url) as client:
-        js = client.jetstream()
-        for topic in sorted(set(topics)):
-            try:
-                stream = await js.stream_info(stream_name(topic))
-                consumers = await js.consumers_info(stream_name(topic))
-            except NotFoundError:
-                continue
-            bound |= {(consumer.name, topic) for consumer in consumers if consumer.push_bound}
-            if topic in (stream.config.subjects or ()):  # otherwise, somebody recreated it for another subject
-                first = max(stream.state.first_seq, 1)  # 0 as long as nothing was published
-                acknowledged = {item.name: item.ack_floor.stream_seq + 1 for item in consumers if item.ack_floor}
-                following = next_numbers(topic, expected, acknowledged, first)
-                positions[topic, 0] = Position(first, stream.state.last_seq + 1, following, str(stream.created))
-    return positions, sorted(expected - bound)
+        for topic in sorted({topic for _, topic in expected}):
+            with contextlib.suppress(NotFoundError):
+                for item in await client.jetstream().consumers_info(stream_name(topic)):
+                    acknowledged = item.ack_floor.stream_seq if item.ack_floor else 0
+                    found[item.name, topic] = Consumer(acknowledged + 1, bool(item.push_bound))
+    return {reader: consumer for reader, consumer in found.items() if reader in expected}
 
 
 async def _silent(_error: Exception) -> None:

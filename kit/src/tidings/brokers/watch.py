@@ -27,9 +27,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tidings.brokers import jetstream, kafka, rabbitmq, redis
-from tidings.brokers.jetstream import RefusedStreams, ensure_streams, stream_name
+from tidings.brokers.jetstream import Consumer, RefusedStreams, Stream, ensure_streams, stream_name
 from tidings.brokers.kafka import DEFAULT_PARTITIONS, RefusedTopics, TopicError, ensure_topics
-from tidings.brokers.positions import Key, Position, Reader, compare
+from tidings.brokers.positions import Key, Position, Reader, compare, next_numbers
 from tidings.brokers.rabbitmq import RefusedQueues, ensure_queues, queue_consumers
 from tidings.conventions import DEAD_LETTER_PREFIX
 
@@ -38,6 +38,8 @@ REFUSED = (RefusedStreams, RefusedQueues, RefusedTopics)
 """Raised by `BrokerWatch.ensure` if the broker refuses some streams, queues or topics; all others exist then."""
 GRACE = 20.0
 """Seconds that a consumer may have no sidecar, which may be starting or paused, before the sidecar is restarted."""
+CONSUMERS_INTERVAL = 10.0
+"""Seconds between two checks of JetStream's consumers, which take a request per topic, while nothing is wrong."""
 LONGEST = 3600.0
 """The longest wait, in seconds, until the next restart: the app of that consumer may just be away."""
 
@@ -99,6 +101,10 @@ class BrokerWatch:
     _unread: dict[Reader, tuple[float, float]] = field(default_factory=dict)
     _positions: dict[Key, Position] = field(default_factory=dict)
     """When last observed."""
+    _consumers: dict[Reader, Consumer] = field(default_factory=dict)
+    """JetStream's, when last observed."""
+    _consumers_due: float = 0.0
+    """When to check them again."""
     _stale: set[Reader] = field(default_factory=set)
     """Readers of Kafka topics that were lost or shortened whose sidecars have not been restarted since."""
 
@@ -201,8 +207,8 @@ class BrokerWatch:
         return {topic: min(counts, default=held.get(topic, 0)) for topic, counts in read.items()}
 
     async def _look_at_streams(self) -> Observation:
-        positions, unread = await jetstream.observe(self.url, self.topics, self.readers)
-        missing = {topic for topic in self.topics if (topic, 0) not in positions}
+        streams = await jetstream.streams(self.url, self.topics)
+        missing = {topic for topic in self.topics if topic not in streams}
         refused: Collection[str] = ()
         try:
             if missing:
@@ -210,12 +216,33 @@ class BrokerWatch:
         except RefusedStreams as error:  # these never were there: no sidecar has lost them
             LOG.warning("%s", error)
             refused = error.topics
-        lost, gaps = self._changes(positions)
+        unread = await self._without_sidecar(streams, missing=bool(missing))
+        lost, gaps = self._changes({(topic, 0): self._position(topic, stream) for topic, stream in streams.items()})
         return Observation(
             tuple(sorted(missing.union(lost).difference(refused))),
             tuple(reader for reader in unread if reader[1] not in refused),
             gaps=gaps,
         )
+
+    async def _without_sidecar(self, streams: Mapping[str, Stream], *, missing: bool) -> list[Reader]:
+        """Return the readers whose consumer no sidecar is bound to; check the consumers only if that is due."""
+        identities = {topic: position.identity for (topic, _), position in self._positions.items()}
+        recreated = any(stream.created != identities.get(topic, stream.created) for topic, stream in streams.items())
+        now = time.monotonic()
+        if missing or recreated or now >= self._consumers_due or self._unbound:
+            self._consumers = await jetstream.consumers(self.url, self.readers)
+            self._consumers_due = now + CONSUMERS_INTERVAL
+        return self._unbound
+
+    @property
+    def _unbound(self) -> list[Reader]:
+        bound = {reader for reader, consumer in self._consumers.items() if consumer.is_bound}
+        return sorted(set(self.readers) - bound)
+
+    def _position(self, topic: str, stream: Stream) -> Position:
+        known = {app: consumer.next for (app, of), consumer in self._consumers.items() if of == topic}
+        following = next_numbers(topic, self.readers, known, stream.first)
+        return Position(stream.first, stream.end, following, stream.created)
 
     async def _look_at_queues(self) -> Observation:
         queues, consumers = await asyncio.to_thread(queue_consumers, self.url, self.subscriptions, self._dead_letters)
