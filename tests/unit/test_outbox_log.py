@@ -250,6 +250,22 @@ async def test_order_is_kept_when_another_instance_goes_on_with_a_document(
     ]
 
 
+async def test_delivered_slots_are_reused_longer_while_no_other_instance_waits_for_their_removal(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "LEASE", 0.2)
+    monkeypatch.setattr(lanes, "_KEPT", 0.0)
+    monkeypatch.setattr(lanes, "_KEPT_ALONE", 1000.0)
+    async with system.process() as (service, _):
+        for number in range(1, 4):
+            await deliver(service, counted())
+            await until(lambda number=number: len(system.published()) == number and not service.outbox.depth)  # type: ignore[misc]
+        assert len(system.slots()) == 1
+        async with system.process("shop-1") as (other, _):
+            await deliver(other, counted())
+            await until(lambda: len(system.published()) == 4)
+
+
 async def test_many_units_wait_while_the_broker_is_down(system: System) -> None:
     async with system.process() as (service, sidecar):
         sidecar.fail("publish", times=10_000, error=SidecarUnavailable("broker down"))

@@ -2,9 +2,9 @@
 
 Each run of a service has a *lane*: numbered slots `outbox/<lane>/<n>` that only this run writes. A unit of work puts
 its messages into a free slot in the transaction that writes its document. After the commit they are delivered
-immediately; then the next unit of work overwrites the slot, or it is removed. A small directory lists the lanes with
-their leases. The first instance that notices an expired lease adopts the lane: it reads the slots and delivers their
-messages.
+immediately; then another unit of work overwrites the slot, or it is removed: soon if other instances have lanes, since
+they may wait for that. A small directory lists the lanes with their leases. The first instance that notices an expired
+lease adopts the lane: it reads the slots and delivers their messages.
 
 Guarantees on failure:
 
@@ -54,7 +54,9 @@ T = TypeVar("T")
 DIRECTORY = "outbox/lanes"
 _FIRST_PAUSE, _LONGEST_AWAY, _LONGEST_REFUSED = 0.05, 5.0, 60.0  # seconds between attempts
 _FIRST_EXTENT = 256
-_KEPT = 0.05  # seconds for which a delivered slot may be reused before it is removed
+# Seconds for which a delivered slot may be reused before it is removed. Other instances with messages of the same
+# document wait for the removal. Without any, slots are reused often enough that few removals are left.
+_KEPT, _KEPT_ALONE = 0.05, 1.0
 _FIRST_LOOK, _LONGEST_LOOK = 0.005, 1.0  # seconds between polls for deliveries of another instance
 _CHUNK = 256  # slots read or removed in one call
 
@@ -114,6 +116,7 @@ class Lanes:
         self._adopted: dict[str, set[str]] = {}
         self._units: dict[str, _Unit] = {}
         self._deciding: dict[str, _Deciding] = {}
+        self._shared = asyncio.Event()  # set while other instances have lanes, as far as this one knows
         self._renewals = Renewals[str](LEASE)
         self._leftover: list[tuple[float, str]] = []
         self._finished: list[str] = []
@@ -371,8 +374,12 @@ class Lanes:
         while True:
             await self._wake_cleaner.wait()
             self._wake_cleaner.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_KEPT_ALONE - _KEPT):
+                    await self._shared.wait()
             await asyncio.sleep(_KEPT)
-            self._retire(asyncio.get_running_loop().time() - _KEPT)
+            kept = _KEPT if self._shared.is_set() else _KEPT_ALONE
+            self._retire(asyncio.get_running_loop().time() - kept)
             await self._until_stored(self._remove_finished)
             if self._leftover:
                 self._wake_cleaner.set()
@@ -432,6 +439,10 @@ class Lanes:
         for lane in self._adopted:
             if lane in lanes:
                 lanes[lane] = Lease(self._instance, until, lanes[lane].extent)
+        if lanes.keys() <= {self._lane, *self._adopted}:
+            self._shared.clear()
+        else:
+            self._shared.set()
 
     async def _keep_lease(self) -> None:
         while True:
