@@ -17,6 +17,7 @@ from tests.support.cancelling import SEED, cancelled, checked_out, uncollected
 
 from tidings.errors import DefinitionError, KeyTaken, SidecarUnavailable, StateRefused
 from tidings.outbox.sql import Database, insert_new
+from tidings.outbox.sql_drivers import SqliteConnection
 
 _tables = sa.MetaData()
 numbers = sa.Table("numbers", _tables, sa.Column("n", sa.Integer, primary_key=True), sa.Column("v", sa.Text))
@@ -125,6 +126,33 @@ async def test_a_commit_waits_for_the_disk_unless_it_may_be_forgotten(
     async with database.connect(durable=durable) as connection:
         assert (await connection.exec_driver_sql("PRAGMA synchronous")).scalar() == synchronous
         assert (await connection.exec_driver_sql("PRAGMA journal_mode")).scalar() == "wal"
+
+
+async def test_each_statement_on_sqlite_takes_one_call_to_its_thread(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    finished = SqliteConnection._finished
+
+    async def counted(connection: SqliteConnection, work: Any) -> Any:
+        calls.append(work.func.__name__)
+        return await finished(connection, work)
+
+    monkeypatch.setattr(SqliteConnection, "_finished", counted)
+    async with database.connect() as connection:
+        assert await insert_new(connection, numbers, {"n": 1, "v": "first"})
+        assert (await connection.execute(sa.select(numbers.c.v))).scalars().all() == ["first"]
+        await connection.commit()
+    assert calls == ["_completed", "_completed", "_completed", "_finish"]  # BEGIN, INSERT, SELECT, COMMIT
+
+
+async def test_rows_can_be_read_as_a_stream(database: Database) -> None:
+    async with database.transaction() as connection:
+        await connection.execute(sa.insert(numbers), [{"n": n, "v": str(n)} for n in range(10)])
+    async with database.connect(write=False) as connection:
+        rows = await connection.stream(sa.select(numbers.c.n).order_by(numbers.c.n))
+        assert [*await rows.fetchmany(2), await rows.fetchone()] == [(0,), (1,), (2,)]
+        assert [row.n async for row in rows] == [*range(3, 10)]
 
 
 async def test_a_reader_waits_for_no_writer(database: Database) -> None:

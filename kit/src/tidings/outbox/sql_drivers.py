@@ -11,10 +11,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any, NamedTuple, Self, TypeVar
-from weakref import WeakSet
 
 import aiosqlite
 import psycopg
@@ -30,37 +30,56 @@ class Statement(NamedTuple):
     values: Sequence[Any]
 
 
-class _Sqlite(sqlite3.Connection):
-    """A sqlite3 connection whose rollback and close release every lock.
+class _Result(NamedTuple):
+    rows: Sequence[Any]
+    description: Any
+    rowcount: int
+    lastrowid: int | None
 
-    A statement that has not been read to its end holds a lock, even after a rollback or close. The cursor of a
-    cancelled call cannot be closed otherwise: its locks would last until it is garbage collected.
+
+class _Cursor:
+    """A cursor for SQLAlchemy that opens, runs, reads and closes SQLite's own in one call to the connection's thread.
+
+    Separately, these are four calls, each of which costs more than a small statement. A statement that has not been
+    read to its end would also hold a lock, even after a rollback, if its call was cancelled.
     """
 
-    def __init__(self, *args: Any, **settings: Any) -> None:
-        super().__init__(*args, **settings)
-        self._cursors: WeakSet[sqlite3.Cursor] = WeakSet()
+    description: Any = None
+    rowcount, arraysize = -1, 1
+    lastrowid: int | None = None
 
-    def cursor(self, *args: Any) -> Any:
-        """Create a cursor; sqlite3's shortcut methods call this, too."""
-        made: sqlite3.Cursor = super().cursor(*args)
-        self._cursors.add(made)
-        return made
+    def __init__(self, connection: SqliteConnection) -> None:
+        self._connection = connection
+        self._rows: Iterator[Any] = iter(())
 
-    def rollback(self) -> None:
-        """Roll back, and close open cursors."""
-        self._close_cursors()
-        super().rollback()
+    async def __aenter__(self) -> Self:
+        return self
 
-    def close(self) -> None:
-        """Close the connection and its cursors."""
-        with contextlib.suppress(sqlite3.ProgrammingError):  # already closed, with its cursors
-            self._close_cursors()
-        super().close()
+    async def execute(self, text: str, values: Any = ()) -> None:
+        self._set(await self._connection.complete(sqlite3.Cursor.execute, text, values))
 
-    def _close_cursors(self) -> None:
-        for cursor in list(self._cursors):
-            cursor.close()
+    async def executemany(self, text: str, values: Iterable[Any]) -> None:
+        self._set(await self._connection.complete(sqlite3.Cursor.executemany, text, values))
+
+    def _set(self, result: _Result) -> None:
+        self._rows = iter(result.rows)
+        self.description, self.rowcount, self.lastrowid = result.description, result.rowcount, result.lastrowid
+
+    async def fetchone(self) -> Any:
+        return next(self._rows, None)
+
+    async def fetchmany(self, size: int | None = None) -> list[Any]:
+        return list(islice(self._rows, self.arraysize if size is None else size))
+
+    async def fetchall(self) -> list[Any]:
+        return list(self._rows)
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        for row in self._rows:
+            yield row
+
+    async def close(self) -> None:
+        self._rows = iter(())
 
 
 class SqliteConnection(aiosqlite.Connection):
@@ -82,7 +101,7 @@ class SqliteConnection(aiosqlite.Connection):
 
     def __init__(self, database: str, *, durable: bool, **settings: Any) -> None:
         # isolation_level=None: transactions are begun explicitly; the driver would begin them at the first write.
-        super().__init__(partial(sqlite3.connect, database, factory=_Sqlite, isolation_level=None, **settings), 64)
+        super().__init__(partial(sqlite3.connect, database, isolation_level=None, **settings), 64)
         self._durable = durable
         self._thread.daemon = True  # does not keep the process alive
 
@@ -92,9 +111,23 @@ class SqliteConnection(aiosqlite.Connection):
         await self._execute(self._finish, last)
 
     async def rollback(self) -> None:
-        """Discard the pending statements and roll back."""
+        """Discard the pending statements, and roll back if a transaction is open."""
         self.last = ()
-        await super().rollback()
+        if self.in_transaction:
+            await super().rollback()
+
+    def cursor(self) -> Any:
+        """Create a cursor; it opens SQLite's own when it runs a statement."""
+        return _Cursor(self)
+
+    async def complete(self, run: Callable[..., object], text: str, values: Any) -> _Result:
+        """Run a statement with a cursor of its own, and read all of its rows, in one call to the thread."""
+        return await self._execute(self._completed, run, text, values)
+
+    def _completed(self, run: Callable[..., object], text: str, values: Any) -> _Result:
+        with contextlib.closing(self._conn.cursor()) as cursor:
+            run(cursor, text, values)
+            return _Result(cursor.fetchall(), cursor.description, cursor.rowcount, cursor.lastrowid)
 
     def stop(self) -> asyncio.Future[Any] | None:
         """End the thread. Return the future of the first call; later calls would not be answered."""
