@@ -63,7 +63,7 @@ packages: venv ## wheels and charts of a release, in dist/
 	for chart in tidings pizza; do "$$(tidings tools helm | cut -f 2)" package charts/$$chart --destination dist || exit 1; done
 
 docs: venv ## write the generated pages of docs/reference anew
-	python docs/reference/generate.py
+	python -m docs.reference.generate
 
 tools: venv ## daprd and whatever else the local run needs, found or built
 	@tidings tools

@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 import typer
+from docs.reference.fields import FIELDS
 from fastapi import FastAPI
 from prometheus_client.metrics import MetricWrapperBase
 from pydantic.fields import FieldInfo
@@ -24,7 +25,6 @@ from tidings_archive import api, api_deadletters, api_forgetting, api_notices, a
 from tidings_cli import commands
 from tidings_plan import plan
 from tidings_plan.channels import channel_of
-from tidings_plan.fields import FIELDS
 from tidings_plan.resources import Inventory, contracts_folders, load
 from tidings_plan.resources.eventtype import EventType
 

@@ -8,14 +8,23 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from docs.reference.fields import FIELDS, Field
 from tests.unit.test_plan import event_type, planned, subscription
 
 from tidings_operator.crds import definitions
 from tidings_plan.enforcement import Enforcer
-from tidings_plan.fields import FIELDS, leaves
 
 TESTS = Path(__file__).parents[1]
 DEFINITIONS = {definition["spec"]["names"]["kind"]: definition["spec"]["versions"][0] for definition in definitions()}
+
+
+def leaves(kind: str) -> Iterator[tuple[str, Field]]:
+    """Yield every leaf of a kind's spec with its entry."""
+    for field in FIELDS[kind]:
+        before, brace, rest = field.path.partition("{")
+        names, _, after = rest.partition("}")
+        for name in names.split(",") if brace else [""]:
+            yield f"{before}{name}{after}", field
 
 
 def declared(schema: dict[str, Any], path: str = "") -> Iterator[str]:

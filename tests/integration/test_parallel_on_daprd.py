@@ -74,6 +74,11 @@ def planned(app: str, components: list[dict[str, Any]], **manifest: Any) -> AppP
     return result.apps[app]
 
 
+def topics(actual: AppPlan) -> set[str]:
+    """Return the topics that the app reads or publishes to."""
+    return {topic for used in (actual.reads, actual.publishes) for names in used.values() for topic in names}
+
+
 def loaded(components: list[dict[str, Any]], actual: AppPlan) -> list[dict[str, Any]]:
     """Return the components that the app's sidecar loads."""
     assert actual.resiliency
@@ -97,7 +102,7 @@ async def test_as_many_events_are_under_way_as_were_asked_for_and_a_killed_sidec
     app, app_id = Reader(), unique("reader").replace(".", "-")
     topic = f"shop.sold{new_id()[-6:]}.v1"
     result = planned(app_id, components, maxConcurrency=AT_ONCE, source={"topic": topic})
-    await ensure_streams(nats, [*result.topics, f"deadletter.{app_id}"])
+    await ensure_streams(nats, topics(result))
     served = await serve(app)
     resources = loaded(components, result)
     process = await daprd(app_id, resources=resources, app_port=served.port)
@@ -130,7 +135,7 @@ async def test_an_app_killed_with_several_events_in_flight_receives_all_of_them_
     app, app_id = Reader(), unique("reader").replace(".", "-")
     topic = f"shop.sold{new_id()[-6:]}.v1"
     result = planned(app_id, components, maxConcurrency=AT_ONCE, source={"topic": topic})
-    await ensure_streams(nats, [*result.topics, f"deadletter.{app_id}"])
+    await ensure_streams(nats, topics(result))
     served = await serve(app)
     process = await daprd(app_id, resources=loaded(components, result), app_port=served.port)
     sidecar = DaprSidecar(process.address)

@@ -526,8 +526,8 @@ def test_the_plan_of_the_shop_matches_its_files():
         "retry": "kitchen-pubsub-retry",
         "timeout": "kitchen-pubsub-timeout",
     }
-    own = {"orders.orderConfirmed.v2", "replay.kitchen", "deadletter.kitchen"}
-    assert kitchen.topics == {*own, "archive.recordReplayOutcome.v1"}
+    assert kitchen.reads == {"pubsub": ("orders.orderConfirmed.v2", "replay.kitchen")}
+    assert kitchen.publishes == {"pubsub": ("archive.recordReplayOutcome.v1", "deadletter.kitchen")}
     assert kitchen.enforcement["kitchen-web-orders"]["filters"] == "daprd"
 
 

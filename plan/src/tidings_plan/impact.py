@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from tidings_plan.jsonschema import is_changed, problems
@@ -32,7 +32,7 @@ class Difference:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the difference as `-o json` prints it."""
-        return {"field": self.field, "message": self.message, "side": self.side, "forbidden": self.forbidden}
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,13 +38,6 @@ class AppPlan:
     """By subscription name and index in `spec.events`, the components and topics that it reads; none if rejected."""
     findings: tuple[Finding, ...] = ()
 
-    @property
-    def topics(self) -> frozenset[str]:
-        """All topics that it reads or publishes to."""
-        return frozenset(
-            topic for topics in (self.reads, self.publishes) for names in topics.values() for topic in names
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class Scopes:

@@ -1,7 +1,7 @@
 """Findings: diagnostics about resources, with severity, location and fix."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 Severity = Literal["error", "warning", "info"]
@@ -35,29 +35,15 @@ class Finding:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the finding as `-o json` prints it."""
-        location = {
-            "file": self.location.file,
-            "line": self.location.line,
-            "column": self.location.column,
-            "field": self.location.field,
-        }
-        return {
-            "severity": self.severity,
-            "rule": self.rule,
-            "message": self.message,
-            "fix": self.fix,
-            "location": location,
-            "resource": self.resource,
-        }
+        return asdict(self)
 
 
 def worst_first(findings: Iterable[Finding]) -> list[Finding]:
     """Sort findings by severity, then by location, and remove duplicates. The result is deterministic."""
-    rank: Mapping[str, int] = {severity: index for index, severity in enumerate(SEVERITIES)}
     return sorted(
         dict.fromkeys(findings),
         key=lambda finding: (
-            rank[finding.severity],
+            SEVERITIES.index(finding.severity),
             finding.location,
             finding.resource,
             finding.rule,

@@ -3,8 +3,8 @@
 A test compares it with the CRDs, so that no field exists that nobody enforces. `docs/reference/fields.md` is written
 from it.
 """
+# ruff: noqa: INP001 - read by a program, no package
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 
@@ -120,12 +120,3 @@ FIELDS: dict[str, tuple[Field, ...]] = {
               f"{_REPLAYS}::test_the_status_shows_the_outcomes_of_events"),
     ),
 }  # fmt: skip
-
-
-def leaves(kind: str) -> Iterator[tuple[str, Field]]:
-    """Yield every leaf of a kind's spec with its entry."""
-    for field in FIELDS[kind]:
-        before, brace, rest = field.path.partition("{")
-        names, _, after = rest.partition("}")
-        for name in names.split(",") if brace else [""]:
-            yield f"{before}{name}{after}", field
