@@ -9,7 +9,7 @@ It depends on these properties of daprd 1.18.1 (pkg/resiliency, dapr/kit/retry, 
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
@@ -69,12 +69,19 @@ def resiliency(
 def _policies(subscriptions: list[EventSubscription]) -> tuple[dict[str, Any], str, dict[str, Any] | None]:
     """Return the retry, timeout and circuit breaker of a component, as Dapr writes them."""
     deliveries = [subscription.spec.delivery for subscription in subscriptions]
-    kit = subscriptions[0].spec.consumer.kit
-    retry, timeout = strongest(deliveries), max(durations.seconds(delivery.timeout) for delivery in deliveries)
+    retries, kit = [delivery.retry for delivery in deliveries], subscriptions[0].spec.consumer.kit
+    most = max(retry.max_retries for retry in retries)
     if kit:  # both must outlast the SDK's own attempts
-        most = max(KIT_RETRY.max_retries, 2 * retry.max_retries)
-        retry = msgspec.structs.replace(KIT_RETRY, max_retries=most)
+        retry = msgspec.structs.replace(KIT_RETRY, max_retries=max(KIT_RETRY.max_retries, 2 * most))
         timeout = max(map(budget, deliveries)) + KIT_MARGIN
+    else:  # both last at least as long as each of the deliveries' own
+        retry = Retry(
+            policy="Constant" if all(retry.policy == "Constant" for retry in retries) else "Exponential",
+            duration=max((retry.duration for retry in retries), key=durations.seconds),
+            max_interval=max((retry.max_interval for retry in retries), key=durations.seconds),
+            max_retries=most,
+        )
+        timeout = max(durations.seconds(delivery.timeout) for delivery in deliveries)
     delays = {"policy": "exponential", "maxInterval": retry.max_interval}
     if retry.policy == "Constant":
         delays = {"policy": "constant", "duration": retry.duration}
@@ -85,17 +92,6 @@ def _policies(subscriptions: list[EventSubscription]) -> tuple[dict[str, Any], s
         interval = {"interval": chosen.interval} if chosen.interval else {}
         breaker = {"maxRequests": chosen.max_requests, **interval, "timeout": chosen.timeout, "trip": chosen.trip}
     return {**delays, "maxRetries": retry.max_retries}, durations.go(timeout), breaker
-
-
-def strongest(deliveries: Iterable[Delivery]) -> Retry:
-    """Return a retry that lasts at least as long as each of the deliveries' retries."""
-    retries = [delivery.retry for delivery in deliveries]
-    return Retry(
-        policy="Constant" if all(retry.policy == "Constant" for retry in retries) else "Exponential",
-        duration=max((retry.duration for retry in retries), key=durations.seconds),
-        max_interval=max((retry.max_interval for retry in retries), key=durations.seconds),
-        max_retries=max(retry.max_retries for retry in retries),
-    )
 
 
 @lru_cache(maxsize=1024)

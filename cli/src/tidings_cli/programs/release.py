@@ -44,17 +44,12 @@ def published_digest(text: str, file: str) -> str | None:
     return lines[0][0].lower() if len(lines) == 1 and len(lines[0]) == 1 else None
 
 
-def pin_variable(program: Program) -> str:
-    """Return the environment variable with the SHA-256 that the user demands of a program's release."""
-    return f"TIDINGS_SHA256_{program.name.upper().replace('-', '_')}"
-
-
 def pinned_digest(program: Program, url: str, checksums: str) -> str:
     """Return the SHA-256 that a release must have: the one in this package, or else the user's.
 
     The digest published next to the release is never used: whoever can replace the release can replace it, too.
     """
-    variable = pin_variable(program)
+    variable = f"TIDINGS_SHA256_{program.name.upper().replace('-', '_')}"
     demanded = os.environ.get(variable, "").strip().lower()
     if demanded and not _SHA256.fullmatch(demanded):
         raise ProgramError(f"{variable} is no SHA-256: {demanded[:80]!r}", remedy="set it to 64 hexadecimal digits")

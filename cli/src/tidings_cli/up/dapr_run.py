@@ -29,6 +29,8 @@ COMMON = {
 def write(system: Prepared, file: Path) -> None:
     """Write the run file; it refers to resources and policies in the run folder.
 
+    Each service and program is an app; those without a sidecar get an idle one.
+
     Raises:
         UpError: Broker or state store would be started by `tidings up`; `dapr run` starts apps and sidecars only.
 
@@ -38,11 +40,6 @@ def write(system: Prepared, file: Path) -> None:
             raise UpError(
                 f"`dapr run` does not start {backend.process}: start it yourself, and name its URL with {option}"
             )
-    file.write_text(yaml.safe_dump(run_file(system), sort_keys=False), encoding="utf-8")
-
-
-def run_file(system: Prepared) -> dict[str, Any]:
-    """Return the document: each service and program is an app, and those without a sidecar get an idle one."""
     sidecars = {
         process.name.removesuffix(".daprd"): process for process in system.processes if process.role == "sidecar"
     }
@@ -52,7 +49,8 @@ def run_file(system: Prepared) -> dict[str, Any]:
         for process in system.processes
         if process.role in {"service", "program"}
     ]
-    return {"version": 1, "name": system.system.home.project.name, "common": COMMON, "apps": apps}
+    document = {"version": 1, "name": system.system.home.project.name, "common": COMMON, "apps": apps}
+    file.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
 
 
 def _app(process: Process, system: Prepared, sidecar: Process | None, ready: str) -> dict[str, Any]:
