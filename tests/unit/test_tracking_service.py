@@ -35,7 +35,7 @@ from tracking import api, handlers
 from tracking.adapters.stopping import at_stop
 from tracking.main import life
 from tracking.settings import TrackingSettings
-from tracking.use_cases import rebuilding, sharing, timeline
+from tracking.use_cases import model, rebuilding, sharing, timeline
 from tracking.use_cases.live import Live
 from tracking.use_cases.live import live as current_changes
 
@@ -724,13 +724,24 @@ async def test_an_order_is_forgotten_some_weeks_after_the_last_news(free: Ports)
         assert (await tracking.http.get("/track/o-1")).status_code == 404
 
 
+async def test_an_order_has_a_limit_of_events_and_others_have_theirs(
+    tracking: Tracking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model, "MOST_EVENTS", 3)
+    await tracking.receive(*["kitchen.pizzaBaked.v1"] * 5)
+    await tracking.receive("kitchen.pizzaBaked.v1", order_id="o-2")
+    assert [len((await tracking.order(order_id))["timeline"]) for order_id in ("o-1", "o-2")] == [3, 1]
+    dead = tracking.broker.events("deadletter.tracking")
+    assert len(dead) == 2
+    assert "order o-1 has 3 events already" in dead[0]["failurereason"]
+
+
 async def test_streams_that_end_or_are_cancelled_leave_nothing_behind(tracking: Tracking) -> None:
     chance = random.Random(SEED)
-    await tracking.receive(*TO_THE_OVEN)
     app, before = tracking.app, len(asyncio.all_tasks())
 
-    async def watch() -> None:
-        client = Client(chance.choice(["/stream", "/track/o-1/stream"]), reads=chance.randrange(4))
+    async def watch(order_id: str) -> None:
+        client = Client(chance.choice(["/stream", f"/track/{order_id}/stream"]), reads=chance.randrange(4))
         watching = asyncio.ensure_future(app(client.scope, client.receive, client.send))
         try:
             for _ in range(chance.choice([0, 5, 20, 200])):
@@ -744,9 +755,11 @@ async def test_streams_that_end_or_are_cancelled_leave_nothing_behind(tracking: 
             watching.cancel()
 
     with uncollected():
-        for _ in numbers(-(-(ROUNDS or 600) // 10)):
-            news = ["kitchen.pizzaBaked.v1"] * chance.randrange(3)
-            await asyncio.gather(tracking.receive(*news), *(watch() for _ in range(10)))
+        for number in numbers(-(-(ROUNDS or 600) // 10)):
+            # Other orders from time to time: with each event, an order has more to send.
+            order_id = f"o-{number // 20}"
+            news = TO_THE_OVEN if number % 20 == 0 else ["kitchen.pizzaBaked.v1"] * chance.randrange(3)
+            await asyncio.gather(tracking.receive(*news, order_id=order_id), *(watch(order_id) for _ in range(10)))
             result = current_changes()
             assert (result._mailboxes, dict(result._watched)) == (set(), {})
             assert not app.state.streams._open

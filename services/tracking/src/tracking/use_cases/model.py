@@ -6,12 +6,14 @@ import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from tidings import StateContext
+from tidings import Rejected, StateContext
 from tracking.commands import CountOrder
 from tracking.domain import Entry, Fact, OrderCounts, ReadModel, Totals, TrackedOrder
 from tracking.settings import settings
 
 CURRENT = "current"
+MOST_EVENTS = 500
+"""Most events of one order, which usually has 20: they share a document, which each read and write has to carry."""
 _PARTS = 8
 
 
@@ -45,7 +47,12 @@ class OrderChange:
 
 
 async def add(order_id: str, changes: Iterable[OrderChange], context: StateContext) -> TrackedOrder | None:
-    """Add events to an order; return the order as readers see it, None if all events were known."""
+    """Add events to an order; return the order as readers see it, None if all events were known.
+
+    Raises:
+        Rejected: The order has `MOST_EVENTS` already.
+
+    """
     # The generation hardly ever changes: reading both documents in one call halves the reads of nearly all events.
     await context.prefetch((ReadModel, CURRENT), (TrackedOrder, _key(_latest.generation, order_id)))
     model = await read_model(context)
@@ -65,6 +72,8 @@ async def add(order_id: str, changes: Iterable[OrderChange], context: StateConte
         counts.visible.add(difference.visible)
     if len(order.timeline) == before:
         return None
+    if len(order.timeline) > MOST_EVENTS:
+        raise Rejected(f"order {order_id} has {before} events already, and an order may have {MOST_EVENTS}")
     # The time-to-live also removes former generations, so they need no clean-up.
     context.save(key, order, ttl=settings().keep)
     if counts != OrderCounts():
