@@ -37,9 +37,10 @@ from tidings_archive.domain.deadletter import LetterFilter
 from tidings_archive.domain.selection import Selection, TypePattern
 from tidings_archive.migrations import upgrade
 from tidings_archive.recording import record_dead_letter, record_events
+from tidings_archive.tables import dead_letters
 from tidings_cli.testing.programs import Ports, postgres_server, public_folder
 
-EVENTS, DEAD_LETTERS, BATCH, QUERIES, PAGE = 1_000_000, 100_000, 200, 100, 50
+EVENTS, DEAD_LETTERS, COPIES, BATCH, QUERIES, PAGE = 1_000_000, 10_000, 10, 200, 100, 50
 TARGET = 0.2
 """Seconds at the 95th percentile."""
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -103,6 +104,7 @@ async def fill(database: Database, count: int) -> list[float]:
 
 
 async def fill_dead_letters(database: Database) -> None:
+    """Store dead letters, and copies of them."""
     async with database.transaction() as connection:
         for number, received in enumerate(arrivals(0, DEAD_LETTERS)):
             letter = json.loads(received.body)
@@ -116,6 +118,13 @@ async def fill_dead_letters(database: Database) -> None:
             await record_dead_letter(
                 connection, Received(decode(body), body, f"deadletter.reader{number % 40}"), datetime.now(UTC)
             )
+        letter_columns = [column for column in dead_letters.c if column.name not in ("seq", "key")]
+        names = ["key", *(column.name for column in letter_columns)]
+        for copy in range(1, COPIES):
+            copied = sa.select(dead_letters.c.key + f"-{copy}", *letter_columns).where(
+                dead_letters.c.seq <= DEAD_LETTERS
+            )
+            await connection.execute(sa.insert(dead_letters).from_select(names, copied))
 
 
 def queries(count: int) -> dict[str, Iterator[Query]]:
@@ -174,7 +183,8 @@ def queries(count: int) -> dict[str, Iterator[Query]]:
         "counts of all types": (_counts for _ in itertools.count()),
         "dead letters": (partial(_letters, chance.choice(letters), None) for _ in itertools.count()),
         "dead letters, a page anywhere": (
-            partial(_letters, LetterFilter(state="open"), chance.randrange(1, DEAD_LETTERS)) for _ in itertools.count()
+            partial(_letters, LetterFilter(state="open"), chance.randrange(1, DEAD_LETTERS * COPIES))
+            for _ in itertools.count()
         ),
         "dead letters, frequent reason": (
             partial(_letters, LetterFilter(state="open", reason=f"Reason {chance.randrange(7)}"), None)

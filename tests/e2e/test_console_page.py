@@ -21,8 +21,10 @@ from tests.support.newsroom import DELIVERY, Newsroom
 from tests.support.personal import PLACED, USER_HEADER, receive_personal_event
 from tests.support.subject_keys import keys_in_use
 
+from tidings_archive.events import Owner, SubscriptionFailed
 from tidings_archive.settings import ArchiveSettings
 from tidings_archive.tables import dead_letters
+from tidings_archive.tables import notices as sent_notices
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 
@@ -612,6 +614,71 @@ async def test_the_audit_page_shows_who_changed_what(newsroom: Newsroom, visit: 
     await expect(entries).to_contain_text("reason 1")
 
 
+# -- notices ----------------------------------------------------------------------------------------------------------
+
+
+def failed(subscription: str, reason: str) -> SubscriptionFailed:
+    return SubscriptionFailed(
+        namespace="pizza",
+        owners=(Owner(name="<b>counter</b>", contact="#counter"),),
+        subscription=subscription,
+        app="pickup",
+        reason=reason,
+        message="m",
+        since=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+
+
+async def test_notices_show_what_was_sent_to_whom_how_often_and_what_the_webhook_got(
+    newsroom: Newsroom, visit: Open, tmp_path: Path
+) -> None:
+    page = await visit(newsroom.url)
+    await page.get_by_role("link", name="Notices").focus()
+    await page.keyboard.press("Enter")
+    await page.wait_for_url("**/console/notices")
+    await expect(page.get_by_role("heading", name="Notices", exact=True)).to_be_focused()
+    await expect(page.get_by_role("heading", name="No notices")).to_be_visible()
+    for reason in ("UnknownType", "AccessDenied", "Late", "Other"):
+        await newsroom.notify(failed("pickup-pizza-boxed", reason))
+    engine = sa.create_engine(f"sqlite:///{tmp_path / 'archive.db'}")
+    states: dict[str, dict[str, object]] = {
+        "UnknownType": {"attempts": 1},
+        "AccessDenied": {"attempts": 5, "error": "status 500"},
+        "Late": {"attempts": 1, "error": "no response within 10 s", "due": 1e10, "times": 3, "first": 0.0},
+    }
+    for reason, values in states.items():
+        with engine.begin() as connection:
+            same = sent_notices.c.title.contains(reason)
+            connection.execute(sa.update(sent_notices).where(same).values(**values))
+    engine.dispose()
+
+    def card(reason: str) -> Locator:
+        return page.get_by_role("article", name=f"The subscription pickup-pizza-boxed is not ready: {reason} [pizza]")
+
+    await expect(card("Late")).to_contain_text("To <b>counter</b> (#counter)")
+    await expect(card("Late")).to_contain_text("3 timesfirst 1 Jan, 00:00:00, last just now")
+    await expect(card("Late")).to_contain_text("waiting to be sentno response within 10 s")
+    await expect(card("AccessDenied")).to_contain_text("not sent, no more attemptsstatus 500")
+    await expect(card("UnknownType").locator("dd").last).to_have_text("sent")
+    await expect(card("Other")).to_contain_text("no webhook was configured")
+    await card("Other").get_by_role("link", name="tidings.subscriptionFailed").click()
+    await page.wait_for_url("**/console/events?type=tidings.subscriptionFailed")
+
+
+async def test_a_link_shows_the_same_notices_to_another_user(newsroom: Newsroom, visit: Open) -> None:
+    await newsroom.notify(failed("pickup-pizza-boxed", "UnknownType"))
+    await newsroom.notify(failed("kitchen-order-confirmed", "UnknownType"))
+    page = await visit(f"{newsroom.url}/notices")
+    await expect(page.locator(".record")).to_have_count(2)
+    await page.get_by_label("Find notices").fill("Kitchen")
+    await page.wait_for_url("**/console/notices?q=Kitchen")
+    other = await visit(page.url)
+    await expect(other.locator(".record")).to_have_count(1)
+    await expect(other.get_by_text("1 of the latest 2 notices")).to_be_visible()
+    await newsroom.notify(failed("kitchen-order-confirmed", "AccessDenied"))
+    await expect(other.locator(".record")).to_have_count(2)
+
+
 # -- for everybody ----------------------------------------------------------------------------------------------------
 
 
@@ -647,7 +714,8 @@ async def test_nothing_moves_for_who_wants_no_motion(newsroom: Newsroom, visit: 
 
 
 @pytest.mark.parametrize(
-    "view", ["", "/subscriptions", "/events?correlationId=c-1", "/dead-letters", "/replays", "/versions", "/audit"]
+    "view",
+    ["", "/subscriptions", "/events?correlationId=c-1", "/dead-letters", "/replays", "/versions", "/notices", "/audit"],
 )
 @pytest.mark.parametrize(
     "how", [{"color_scheme": "light"}, {"color_scheme": "dark"}, PHONE], ids=["light", "dark", "phone"]
@@ -656,10 +724,11 @@ async def test_everybody_can_use_it(newsroom: Newsroom, visit: Open, view: str, 
     await newsroom.order("c-1")
     await newsroom.died("pickup", BOXED, "no free shelf", **SHELF)
     await newsroom.died("pickup", BOXED, "no free shelf", **SHELF)
+    await newsroom.notify(failed("pickup-pizza-boxed", "UnknownType"))
     page = await visit(f"{newsroom.url}{view}", reduced_motion="reduce", **how)
     await expect(page.locator(".live")).to_have_text("Live")
     await expect(
-        page.locator(".box, .events > li, .letter, .kinds label, .old, tbody tr, .lonely").first
+        page.locator(".box, .events > li, .letter, .kinds label, .record, tbody tr, .lonely").first
     ).to_be_visible()
     assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     completed = await Axe().run(page)

@@ -21,7 +21,8 @@ from tidings.fastapi import EventApp, create_app
 from tidings.messages.envelope import new_id, timestamp
 from tidings.outbox.table import TableOutbox
 from tidings.testing import MemoryBroker, MemorySidecar
-from tidings_archive import access, api, api_deadletters, api_replays, api_subscriptions, console
+from tidings_archive import access, api, api_deadletters, api_notices, api_replays, api_subscriptions, console, notices
+from tidings_archive.events import Notice
 from tidings_archive.handlers import handlers
 from tidings_archive.migrations import upgrade
 from tidings_archive.settings import ArchiveSettings, settings
@@ -61,8 +62,8 @@ def contract_map() -> dict[str, Any]:
 
 def application(service: Service, chosen: Callable[[], ArchiveSettings]) -> EventApp:
     """The archive's application, wired as its main module does."""
-    routers = [api.router, api_deadletters.router, api_replays.router, api_subscriptions.router]
-    app = create_app(service, routers, admit=access.admission(chosen))
+    parts = (api, api_deadletters, api_replays, api_subscriptions, api_notices)
+    app = create_app(service, [part.router for part in parts], admit=access.admission(chosen))
     console.install(app)
     app.dependency_overrides[settings] = chosen
     return app
@@ -89,7 +90,7 @@ class Newsroom:
         self.map.write_text(json.dumps(contract_map()))
         file = folder / "archive.db"
         file.write_bytes(migrated())
-        service = Service(
+        self.service = Service(
             "archive",
             handlers,
             settings=Settings(tidings_instance="one"),
@@ -98,7 +99,7 @@ class Newsroom:
             policy=ARCHIVE.policy,
         )
         self.settings = ArchiveSettings(map=self.map)
-        app = self.app = application(service, lambda: self.settings)
+        app = self.app = application(self.service, lambda: self.settings)
         self.broker.attach("archive", app, ARCHIVE.subscriptions, resiliency=ARCHIVE.resiliency)
         self._server = Served(app, ports.take())
         self._sender = MemorySidecar("orders", self.broker)
@@ -150,6 +151,10 @@ class Newsroom:
         await self._sender.publish(f"deadletter.{app}", json.dumps(event).encode())
         await self.broker.settle()
         return event
+
+    async def notify(self, notice: Notice) -> None:
+        """Notify owners."""
+        await self.service.execute(notices.notify, notice)
 
     def event(self, topic: str, **attributes: Any) -> dict[str, Any]:
         name, _, version = topic.rpartition(".v")

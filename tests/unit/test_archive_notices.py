@@ -217,6 +217,7 @@ async def test_a_notice_over_http(room: Room) -> None:
     assert (await room.http.post("/notices", json=GOOD, headers=TOKEN)).json() == {"published": False}
     [notice] = (await room.http.get("/notices")).json()["notices"]
     assert (notice["title"], notice["times"], notice["webhook"]) == ("a.bDone v1 is deprecated [pizza]", 1, "pending")
+    assert notice["webhookError"] is None
 
 
 @pytest.mark.parametrize(
@@ -279,7 +280,7 @@ async def test_a_message_arrives_at_the_webhook_a_single_time(room: Room) -> Non
     assert bodies[0] == webhook.payload(describe(FAILED))
     assert bodies[0]["text"] == "The subscription s is not ready: UnknownType [pizza]"
     assert "Owners: kitchen (#kitchen)" in json.dumps(bodies[0]["blocks"])
-    assert (await room.http.get("/notices")).json()["notices"][0]["webhook"] == "done"
+    assert (await room.http.get("/notices")).json()["notices"][0]["webhook"] == "sent"
 
 
 @pytest.mark.parametrize("status", ["500 Internal Server Error", "404 Not Found", "429 Too Many Requests"])
@@ -294,6 +295,8 @@ async def test_failing_attempts_are_bounded(room: Room, status: str) -> None:
         room.clock.advance(1000 * HOUR)
         assert not await webhook.send_next(room.database, send, room.now)
     assert len(bodies) == webhook.ATTEMPTS
+    [notice] = (await room.http.get("/notices")).json()["notices"]
+    assert (notice["webhook"], notice["webhookError"]) == ("failed", f"status {status[:3]}")
     assert await _error_of(room) == (f"status {status[:3]}", webhook.ATTEMPTS)
 
 

@@ -2,17 +2,21 @@
 
 import json
 import os
+import re
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 import typer
 
-from tidings_cli.up import command, control, control_commands, ports, state
+from tidings_cli.up import command, control, control_commands, notices, ports, state
 from tidings_cli.up.errors import NotRunning
 
 SERVICE = """\
@@ -125,6 +129,68 @@ def test_the_events_that_wait_are_shown(tmp_path: Path, capsys: pytest.CaptureFi
     assert "kafka: faults since the start: 3, latest: the broker had lost shop.itemSold.v1: recreated" in " ".join(
         output.split()
     )
+
+
+def with_archive(run_dir: Path, port: int) -> None:
+    """Write the state of a run with an archive at a port."""
+    me = state.Identity.of(os.getpid())
+    assert me
+    archive = state.ProcessState(name="archive", role="service", app="archive", state="ready", ports={"app": port})
+    run = state.RunState(
+        project="shop", root=".", supervisor=me, phase="ready", broker="nats", store="sqlite", processes=(archive,)
+    )
+    state.write(run_dir, run)
+
+
+def test_the_latest_notices_to_owners_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def notice(title: str, age: timedelta, owners: str = "") -> dict[str, object]:
+        return {"title": title, "owners": owners, "sentAt": (datetime.now(UTC) - age).isoformat(), "times": 1}
+
+    latest = [
+        notice("a.bDone v1 is \x1b[2Jdeprecated", timedelta(minutes=2, seconds=5), "kitchen (#kitchen)"),
+        notice("s is not ready", timedelta(hours=23), "o" * 1000),
+        notice("old", timedelta(hours=25)),
+    ]
+    asked = []
+
+    class Archive(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps({"notices": latest}).encode())
+
+        def log_message(self, *_: object) -> None:
+            """Write nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Archive) as server:
+        threading.Thread(target=server.serve_forever).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        with_archive(tmp_path, server.server_port)
+        control_commands.ps(run_dir=tmp_path)
+        server.shutdown()
+    assert asked == ["/notices?limit=5"]
+    *_, head, first, second = capsys.readouterr().out.splitlines()
+    assert head == f"notices to owners, the latest 5 of the last day at most; all: {url}/console/notices"
+    assert re.fullmatch(r"  2 min \d\d s ago: a\.bDone v1 is .*deprecated, to kitchen \(#kitchen\)", first)
+    assert "\x1b" not in first
+    assert second == "  23 h 00 min ago: s is not ready, to…"
+
+
+@pytest.mark.parametrize("listens", [True, False], ids=["silent", "down"])
+def test_processes_are_shown_without_an_answer_of_the_archive(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, listens: bool
+) -> None:
+    monkeypatch.setattr(notices, "TIMEOUT", 0.1)
+    with socket.socket() as archive:
+        archive.bind(("127.0.0.1", 0))
+        if listens:
+            archive.listen()
+        with_archive(tmp_path, archive.getsockname()[1])
+        control_commands.ps(run_dir=tmp_path)
+    output = capsys.readouterr().out
+    assert "shop ready · 1/1 up" in output
+    assert "notices to owners cannot be read from http://127.0.0.1:" in output
 
 
 def test_programs_can_read_the_state_of_a_run(shop: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:

@@ -30,6 +30,7 @@ VIEWS = (
     "/console/dead-letters",
     "/console/replays",
     "/console/versions",
+    "/console/notices",
     "/console/audit",
 )
 """Paths that the page's router handles."""

@@ -107,7 +107,16 @@ async def latest(connection: AsyncConnection, limit: int) -> list[dict[str, Any]
             "times": row.times,
             "firstAt": format_time(row.first),
             "sentAt": format_time(row.sent),
-            "webhook": row.error or ("pending" if row.due is not None else "done"),
+            "webhook": _webhook_state(row),
+            "webhookError": row.error or None,
         }
         for row in rows
     ]
+
+
+def _webhook_state(row: sa.Row[Any]) -> str:
+    if row.due is not None:
+        return "pending"
+    if row.error:
+        return "failed"
+    return "sent" if row.attempts else "none"

@@ -126,7 +126,11 @@ class Notified(TypedDict):
 
 
 class SentNotice(TypedDict):
-    """A matter that owners were notified of. `webhook` is done, pending, or the last error."""
+    """A matter that owners were notified of.
+
+    `webhook` is the state of the last notice's message: none if no webhook was configured, pending while attempts
+    follow, failed after the last one. `webhookError` says why the last attempt failed.
+    """
 
     type: str
     title: str
@@ -135,7 +139,8 @@ class SentNotice(TypedDict):
     times: int
     firstAt: str
     sentAt: str
-    webhook: str
+    webhook: Literal["none", "pending", "sent", "failed"]
+    webhookError: str | None
 
 
 class Notices(TypedDict):

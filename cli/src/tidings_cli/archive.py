@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import httpx2
 import typer
 
-from tidings.web.answers import PLAIN
+from tidings.web.answers import PLAIN, AnswerTooLarge
 from tidings_cli.output import refusal
 
 _DEADLINE = 30.0  # seconds without a byte
@@ -55,7 +55,7 @@ class Archive:
     def try_post(self, path: str, body: dict[str, Any]) -> tuple[dict[str, Any], str]:
         """Send a POST request that may be refused; return the response body, or the reason of the refusal."""
         response = self._send("POST", path, json=body)
-        return (self._object(response), "") if response.is_success else ({}, _reason(response))
+        return (self._object(response), "") if response.is_success else ({}, reason_of(response))
 
     def pages(self, path: str, items: str, **query: Any) -> Iterator[dict[str, Any]]:
         """Yield the items of all pages."""
@@ -72,7 +72,7 @@ class Archive:
     def _request(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         response = self._send(method, path, **options)
         if not response.is_success:
-            raise refusal(f"{self._url}: {_reason(response)}")
+            raise refusal(f"{self._url}: {reason_of(response)}")
         return self._object(response)
 
     def _object(self, response: httpx2.Response) -> dict[str, Any]:
@@ -85,23 +85,41 @@ class Archive:
         return content
 
     def _send(self, method: str, path: str, **options: Any) -> httpx2.Response:
-        """Send a request, and read an answer that is bounded in bytes and in time."""
-        until, body = time.monotonic() + _WHOLE, bytearray()
-        headers = PLAIN | self._headers
         try:
-            with httpx2.stream(method, f"{self._url}{path}", headers=headers, timeout=_DEADLINE, **options) as answer:
-                if answer.headers.get("content-encoding", "identity") != "identity":
-                    raise refusal(f"{self._url}: the answer is compressed")
-                for chunk in answer.iter_bytes():
-                    body += chunk
-                    if len(body) > MAX_ANSWER:
-                        raise refusal(f"{self._url}: the answer has more than {MAX_ANSWER} bytes")
-                    if time.monotonic() > until:
-                        raise refusal(f"{self._url}: the answer is not complete after {_WHOLE:g} s")
-                return httpx2.Response(answer.status_code, headers=answer.headers, content=bytes(body))
+            return read(method, f"{self._url}{path}", headers=PLAIN | self._headers, timeout=_DEADLINE, **options)
+        except AnswerTooLarge as error:
+            raise refusal(f"{self._url}: {error}") from error
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             message = f"no archive answers at {self._url} ({error}): start it, or set its URL with --archive"
             raise refusal(message) from error
+
+
+def read(method: str, url: str, whole: float = _WHOLE, **how: Any) -> httpx2.Response:
+    """Send a request, and read an answer that is bounded in bytes and in time.
+
+    Args:
+        method: HTTP method.
+        url: Where to send it.
+        whole: Seconds until the answer must be complete.
+        how: Options of httpx2.
+
+    Raises:
+        httpx2.HTTPError: There is no answer.
+        AnswerTooLarge: The response is larger, takes longer, or is compressed although the request did not allow it.
+
+    """
+    until = time.monotonic() + whole
+    with httpx2.stream(method, url, **how) as answer:
+        if answer.headers.get("content-encoding", "identity") != "identity":
+            raise AnswerTooLarge("the answer is compressed")
+        body = bytearray()
+        for chunk in answer.iter_bytes():
+            body += chunk
+            if len(body) > MAX_ANSWER:
+                raise AnswerTooLarge(f"the answer has more than {MAX_ANSWER} bytes")
+            if time.monotonic() > until:
+                raise AnswerTooLarge(f"the answer is not complete after {whole:g} s")
+        return httpx2.Response(answer.status_code, headers=answer.headers, content=bytes(body))
 
 
 def confirm(question: str, *, yes: bool) -> None:
@@ -115,7 +133,7 @@ def me() -> str:
     return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
-def _reason(response: httpx2.Response) -> str:
+def reason_of(response: httpx2.Response) -> str:
     """Return the reason of an error: the detail of a problem document, else the status."""
     try:
         detail = response.json().get("detail")

@@ -5,6 +5,7 @@ They are separate from `up`, whose imports take a second.
 
 from __future__ import annotations
 
+import itertools
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,8 @@ from tidings_cli.up.logs import follow, parse_line, tail
 from tidings_cli.up.state import ProcessState
 from tidings_cli.up.view import WIDE, log_line, table, table_rows
 
+ARCHIVE = "archive"
+"""App id of the archive."""
 POLL_INTERVAL = 0.2
 """Seconds between two polls of idle log files."""
 
@@ -46,7 +49,7 @@ def reported_errors() -> Iterator[None]:
 
 
 def ps(*, run_dir: RunDir = Path(RUN_DIR), as_json: Json = False) -> None:
-    """Show the processes of the run, and the events and unread dead letters that wait at the broker."""
+    """Show the processes of the run, what waits at the broker, and the latest notices to owners."""
     with reported_errors():
         run_state = state.read(run_dir)
         if as_json:
@@ -60,8 +63,9 @@ def ps(*, run_dir: RunDir = Path(RUN_DIR), as_json: Json = False) -> None:
             console = Console()
             width = console.width if console.is_terminal else 2 * WIDE  # a pipe has no width
             console.print(table(run_state, table_rows(run_state.processes), width=width), width=width)
-            for remark in _about_broker(run_state):
-                console.print(f"{run_state.broker}: {printable(remark)}", markup=False, highlight=False)
+            about_broker = (f"{run_state.broker}: {remark}" for remark in _about_broker(run_state))
+            for remark in itertools.chain(about_broker, _about_notices(run_state)):
+                console.print(printable(remark), markup=False, highlight=False, soft_wrap=True)
 
 
 def _about_broker(run_state: state.RunState) -> Iterator[str]:
@@ -74,6 +78,15 @@ def _about_broker(run_state: state.RunState) -> Iterator[str]:
         yield f"dead letters that no app has read: {unread}"
     if run_state.broker_faults:
         yield f"faults since the start: {run_state.broker_faults}, latest: {run_state.latest_faults[-1]}"
+
+
+def _about_notices(run_state: state.RunState) -> Iterator[str]:
+    archives = (process for process in run_state.processes if (process.app, process.role) == (ARCHIVE, "service"))
+    archive = next((process for process in archives if process.state == "ready"), None)
+    if archive is not None:
+        from tidings_cli.up.notices import describe_latest  # noqa: PLC0415 - HTTP clients take time to import
+
+        yield from describe_latest(archive)
 
 
 def logs(

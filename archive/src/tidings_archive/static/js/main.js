@@ -10,6 +10,7 @@ import { audit } from "./views/audit.js";
 import { deadLetters } from "./views/deadletters.js";
 import { events } from "./views/events.js";
 import { map } from "./views/map.js";
+import { notices } from "./views/notices.js";
 import { replays } from "./views/replays.js";
 import { subscriptions } from "./views/subscriptions.js";
 import { versions } from "./views/versions.js";
@@ -21,6 +22,7 @@ const VIEWS = {
   "/console/dead-letters": { nav: "dead-letters", title: "Dead letters", show: deadLetters },
   "/console/replays": { nav: "replays", title: "Replays", show: replays },
   "/console/versions": { nav: "versions", title: "Deprecated versions", show: versions },
+  "/console/notices": { nav: "notices", title: "Notices", show: notices },
   "/console/audit": { nav: "audit", title: "Audit", show: audit },
 };
 

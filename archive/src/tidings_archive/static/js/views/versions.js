@@ -29,7 +29,7 @@ function card({ type, version, removal, alternative, readers }) {
   const id = `old-${kind}`;
   return h(
     "article",
-    { class: `old card ${readers.length ? "used" : "free"}`, "aria-labelledby": id },
+    { class: `record card${readers.length ? " attention" : ""}`, "aria-labelledby": id },
     h("div", { class: "letter-main" },
       h("h2", { id }, type, h("span", { class: "version deprecated" }, version), alternative && h("span", { class: "instead" }, "read ", h("span", { class: "version active" }, alternative), " instead")),
       h("p", { class: readers.length ? "verdict used" : "verdict" }, readers.length ? `${many(readers.length, "subscription")} still ${readers.length === 1 ? "reads" : "read"} it` : "No subscription reads it by name"),
