@@ -305,10 +305,7 @@ class TopologyController:
             return
         pending = await self._broker.pending()
         self._export_pending(pending)
-        lag = self._broker.lag(pending)
-        LAG.clear()
-        for app in {app for app, _ in self._broker.readers}:
-            LAG.labels(app).set(lag.get(app, 0))
+        self._export_lag(self._broker.lag(pending), {app for app, _ in self._broker.readers})
         self._count_unread(await self._broker.unread_dead_letters(pending))
 
     async def _guarded(self, what: str, work: Callable[[], Awaitable[None]]) -> bool:
@@ -330,6 +327,11 @@ class TopologyController:
         for removed in self._counted - waiting.keys():
             PENDING.remove(*removed)
         self._counted = {*waiting}
+
+    def _export_lag(self, lag: Mapping[str, int], apps: Iterable[str]) -> None:
+        LAG.clear()
+        for app in apps:
+            LAG.labels(app).set(lag.get(app, 0))
 
     def _count_unread(self, letters: Mapping[str, int]) -> None:
         UNREAD_LETTERS.clear()
