@@ -276,7 +276,7 @@ async def test_an_answer_to_the_command_line_is_bounded(
 def test_what_is_no_archive_is_refused_in_words(
     body: bytes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(archive, "_read", lambda *_, **__: httpx2.Response(200, content=body))
+    monkeypatch.setattr(archive, "read", lambda *_, **__: httpx2.Response(200, content=body))
     with pytest.raises(typer.Exit):
         archive.Archive("http://archive").get("/dead-letters")
     assert "is not an archive" in capsys.readouterr().err

@@ -86,7 +86,8 @@ class Archive:
 
     def _send(self, method: str, path: str, **options: Any) -> httpx2.Response:
         try:
-            return read(method, f"{self._url}{path}", headers=PLAIN | self._headers, timeout=_DEADLINE, **options)
+            headers = PLAIN | self._headers
+            return read(method, f"{self._url}{path}", whole=_WHOLE, headers=headers, timeout=_DEADLINE, **options)
         except AnswerTooLarge as error:
             raise refusal(f"{self._url}: {error}") from error
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
@@ -94,7 +95,7 @@ class Archive:
             raise refusal(message) from error
 
 
-def read(method: str, url: str, whole: float = _WHOLE, **how: Any) -> httpx2.Response:
+def read(method: str, url: str, *, whole: float, **how: Any) -> httpx2.Response:
     """Send a request, and read an answer that is bounded in bytes and in time.
 
     Args:

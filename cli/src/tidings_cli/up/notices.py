@@ -53,7 +53,9 @@ def describe_latest(archive: ProcessState) -> Iterator[str]:
 def _read(url: str) -> list[Notice]:
     token = os.environ.get(TOKEN_VARIABLE)
     headers = PLAIN | ({"Authorization": f"Bearer {token}"} if token else {})
-    answer = read("GET", f"{url}/notices?limit={MOST}", TIMEOUT, headers=headers, timeout=TIMEOUT, trust_env=False)
+    answer = read(
+        "GET", f"{url}/notices?limit={MOST}", whole=TIMEOUT, headers=headers, timeout=TIMEOUT, trust_env=False
+    )
     if not answer.is_success:
         raise httpx2.HTTPError(reason_of(answer))
     return msgspec.json.decode(answer.content, type=_Answer).notices
