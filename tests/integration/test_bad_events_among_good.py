@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.conformance import poll, unique
@@ -36,10 +38,17 @@ async def test_every_good_event_is_handled_one_time_and_every_bad_one_is_listed(
     ):
         await publish(events)
         handled = await shop.until_handled(good)
-        await poll(lambda: len(letters) >= bad)
+        # A broker that delivers a bad event again, because its answer is late, has its dead letter again, too.
+        listed = partial(_listed, letters)
+        await poll(lambda: len(listed()) >= bad)
     assert handled == dict.fromkeys(good, 1)
-    assert len(letters) == bad
+    assert len(listed()) == bad
     assert all(letter["failurereason"] for letter in letters), json.dumps(letters)[:2000]
+
+
+def _listed(letters: list[dict[str, Any]]) -> set[tuple[str, str]]:
+    """Return what identifies the events of dead letters: the id or, without one, the bytes."""
+    return {(letter.get("originalid", ""), letter.get("data_base64", "")) for letter in letters}
 
 
 @pytest.mark.parametrize("broker", ["nats", "redis", "rabbitmq", "kafka"])

@@ -31,7 +31,7 @@ from tidings.errors import SidecarUnavailable, StateConflict
 from tidings.fastapi import create_app
 from tidings.messages.envelope import new_id
 from tidings.settings import Settings
-from tidings_plan import plan
+from tidings_plan import AppPlan, plan
 from tidings_plan.resources import Inventory, parse_resource
 from tidings_plan.resources.loading import add_components
 
@@ -201,7 +201,7 @@ def topic_of(app: str) -> str:
     return f"{NAME}.v1.{app}"
 
 
-def planned(app: str, component: dict[str, Any], timeout: str = "3s") -> Any:
+def planned(app: str, component: dict[str, Any], timeout: str = "3s") -> AppPlan:
     """Plan an app with one subscription, whose handler may take that long."""
     inventory = Inventory()
     add_components(inventory, [component])
@@ -256,12 +256,16 @@ async def running(
     result, shop, late, reader = planned(app, component, timeout), Shop(), Late(), f"{app}-archive"
     archive = Archive()
     letters, topic = letters_subscription(app, reader), topic_of(app)
+    topics = [
+        topic,
+        *(name for rights in (result.reads, result.publishes) for names in rights.values() for name in names),
+    ]
     if broker == "nats":
-        await ensure_streams(address, [*result.topics, topic])
+        await ensure_streams(address, topics)
     if broker == "rabbitmq":
         ensure_queues(address, [*((app, subscription) for subscription in result.subscriptions), (reader, letters)])
     if broker == "kafka":
-        await asyncio.to_thread(ensure_topics, address, [*result.topics, topic])
+        await asyncio.to_thread(ensure_topics, address, topics)
     served, archived = await serve(late), await serve(archive)
     [sqlite] = render(SETS / "state-sqlite", {"STATE_FILE": f"{folder}/state.db?_pragma=synchronous(0)"})
     resources = [component, state or sqlite, *result.subscriptions, result.resiliency]
