@@ -41,8 +41,7 @@ class Archive:
         if not url.startswith(("http://", "https://")):
             raise typer.BadParameter(f"{url!r} is not the URL of an archive; write http://HOST:PORT")
         self._url = url.rstrip("/")
-        token = os.environ.get(TOKEN_VARIABLE)
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._headers = request_headers()
 
     def get(self, path: str, **query: Any) -> dict[str, Any]:
         """Send a GET request; query values that are None are omitted."""
@@ -86,13 +85,19 @@ class Archive:
 
     def _send(self, method: str, path: str, **options: Any) -> httpx2.Response:
         try:
-            headers = PLAIN | self._headers
-            return read(method, f"{self._url}{path}", whole=_WHOLE, headers=headers, timeout=_DEADLINE, **options)
+            url = f"{self._url}{path}"
+            return read(method, url, whole=_WHOLE, headers=self._headers, timeout=_DEADLINE, **options)
         except AnswerTooLarge as error:
             raise refusal(f"{self._url}: {error}") from error
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             message = f"no archive answers at {self._url} ({error}): start it, or set its URL with --archive"
             raise refusal(message) from error
+
+
+def request_headers() -> dict[str, str]:
+    """Return the headers of a request to an archive: an uncompressed answer, and the token of the environment."""
+    token = os.environ.get(TOKEN_VARIABLE)
+    return PLAIN | ({"Authorization": f"Bearer {token}"} if token else {})
 
 
 def read(method: str, url: str, *, whole: float, **how: Any) -> httpx2.Response:

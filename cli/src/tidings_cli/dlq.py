@@ -13,14 +13,12 @@ from rich.highlighter import JSONHighlighter
 from rich.table import Table
 from rich.text import Text
 
+from tidings.conventions import ARCHIVE_APP
 from tidings_cli import output
 from tidings_cli.archive import DEFAULT, Archive, DryRun, Url, Yes, confirm, me
 from tidings_cli.output import Format, refusal
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Dead letters: list, read, replay, discard.")
-
-ARCHIVE_APP = "archive"
-"""App id of the archive, whose own dead letters are listed like those of others."""
 
 Numbers = Annotated[list[int] | None, typer.Argument(help="Numbers from `tidings dlq list`.")]
 App = Annotated[str | None, typer.Option(help="Only of this app.")]

@@ -21,8 +21,8 @@ RECORD_REPLAY_OUTCOME = "archive.recordReplayOutcome"
 REPLAY_OUTCOMES = f"{RECORD_REPLAY_OUTCOME}.v1"
 """Topic for the outcomes of replayed events."""
 
-OWN_DOMAIN, OWN_PRODUCER = "tidings", "archive"
-"""Reserved domain of the events that Tidings itself publishes, and the only app that may publish them."""
+OWN_DOMAIN, ARCHIVE_APP = "tidings", "archive"
+"""Reserved domain of the events that Tidings itself publishes, and the app id of the archive, which alone may do so."""
 
 TOKEN_HEADER = "dapr-api-token"  # noqa: S105 - its name
 """Header in which an app and its sidecar send each other their API tokens."""

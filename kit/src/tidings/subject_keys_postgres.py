@@ -87,9 +87,10 @@ class KeyTable(KeyStore):
 
     def _destroy(self, subject: str) -> bool:
         with self._connected() as connection:
+            execute = _executor(connection)
             with connection.transaction():
-                known = connection.execute(f"{SELECT} FOR UPDATE".replace("?", "%s"), (subject,)).fetchone()
-                connection.execute(DESTROY.replace("?", "%s"), (subject,))
+                known = execute(f"{SELECT} FOR UPDATE", (subject,)).fetchone()
+                execute(DESTROY, (subject,))
             connection.execute("VACUUM subject_keys")
         return bool(known and known[0])
 
@@ -108,7 +109,7 @@ class KeyTable(KeyStore):
     @contextmanager
     def _session(self) -> Iterator[Execute]:
         with self._connected() as connection:
-            yield lambda statement, values=(): connection.execute(statement.replace("?", "%s"), values)
+            yield _executor(connection)
 
     def _unlocked(self) -> AESGCM:
         if self._master is None:
@@ -144,6 +145,11 @@ class KeyTable(KeyStore):
         if connection is not None:
             with suppress(psycopg.Error):
                 connection.close()
+
+
+def _executor(connection: psycopg.Connection[Any]) -> Execute:
+    """Return what executes the statements of `KeyStore`, whose parameters are written as `?`."""
+    return lambda statement, values=(): connection.execute(statement.replace("?", "%s"), values)
 
 
 def _cipher(master_key: str, where: str) -> AESGCM:

@@ -189,7 +189,11 @@ class Reconciler:
         state = self.cache.apps[app]
         if state.on_map != on_map:
             state.on_map = on_map
-            self.queue.later(Key("app", app[0], ""), MAP_DELAY)
+            self._redraw(app[0])
+
+    def _redraw(self, namespace: str) -> None:
+        """Queue the system map of a namespace: the key of an app without a name, whose child it is."""
+        self.queue.later(Key("app", namespace, ""), MAP_DELAY)
 
     async def _map(self, key: Key) -> None:
         """Write the system map of a namespace, once all of its apps have been planned."""
@@ -342,7 +346,7 @@ class Reconciler:
         """Update the status of an event type."""
         this = self.cache.inventory.types.get((key.namespace, key.name))
         for namespace in {key.namespace, *(self._readers(this) if this else ())}:
-            self.queue.later(Key("app", namespace, ""), MAP_DELAY)
+            self._redraw(namespace)
         if this is None:
             await self.unreadable(key)
             return

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator
 from functools import lru_cache
 from importlib import resources
 
-from tidings.conventions import OWN_DOMAIN, OWN_PRODUCER
+from tidings.conventions import ARCHIVE_APP, OWN_DOMAIN
 from tidings_plan.resources.eventtype import EventType
 from tidings_plan.resources.findings import Finding
 
@@ -89,4 +89,4 @@ def _command(event_type: EventType, words: list[str]) -> Iterator[Finding]:
 
 def is_own(event_type: str, producers: Collection[str]) -> bool:
     """Return True for a type that Tidings itself publishes: the archive is its only producer."""
-    return event_type.startswith(f"{OWN_DOMAIN}.") and set(producers) == {OWN_PRODUCER}
+    return event_type.startswith(f"{OWN_DOMAIN}.") and set(producers) == {ARCHIVE_APP}

@@ -17,6 +17,7 @@ import msgspec
 import typer
 from rich.console import Console
 
+from tidings.conventions import ARCHIVE_APP
 from tidings.errors import TidingsError
 from tidings.terminal import printable
 from tidings_cli.up import control, state
@@ -26,8 +27,6 @@ from tidings_cli.up.logs import follow, parse_line, tail
 from tidings_cli.up.state import ProcessState
 from tidings_cli.up.view import WIDE, log_line, table, table_rows
 
-ARCHIVE = "archive"
-"""App id of the archive."""
 POLL_INTERVAL = 0.2
 """Seconds between two polls of idle log files."""
 
@@ -81,7 +80,7 @@ def _about_broker(run_state: state.RunState) -> Iterator[str]:
 
 
 def _about_notices(run_state: state.RunState) -> Iterator[str]:
-    archives = (process for process in run_state.processes if (process.app, process.role) == (ARCHIVE, "service"))
+    archives = (process for process in run_state.processes if (process.app, process.role) == (ARCHIVE_APP, "service"))
     archive = next((process for process in archives if process.state == "ready"), None)
     if archive is not None:
         from tidings_cli.up.notices import describe_latest  # noqa: PLC0415 - HTTP clients take time to import

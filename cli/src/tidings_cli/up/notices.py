@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from textwrap import shorten
@@ -10,8 +9,8 @@ from textwrap import shorten
 import httpx2
 import msgspec
 
-from tidings.web.answers import PLAIN, AnswerTooLarge
-from tidings_cli.archive import TOKEN_VARIABLE, read, reason_of
+from tidings.web.answers import AnswerTooLarge
+from tidings_cli.archive import read, reason_of, request_headers
 from tidings_cli.up.state import ProcessState
 from tidings_cli.up.view import age
 
@@ -51,10 +50,8 @@ def describe_latest(archive: ProcessState) -> Iterator[str]:
 
 
 def _read(url: str) -> list[Notice]:
-    token = os.environ.get(TOKEN_VARIABLE)
-    headers = PLAIN | ({"Authorization": f"Bearer {token}"} if token else {})
     answer = read(
-        "GET", f"{url}/notices?limit={MOST}", whole=TIMEOUT, headers=headers, timeout=TIMEOUT, trust_env=False
+        "GET", f"{url}/notices?limit={MOST}", whole=TIMEOUT, headers=request_headers(), timeout=TIMEOUT, trust_env=False
     )
     if not answer.is_success:
         raise httpx2.HTTPError(reason_of(answer))
