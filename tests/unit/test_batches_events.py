@@ -8,6 +8,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -372,6 +373,14 @@ async def test_a_large_batch_waits_for_no_more_although_events_keep_coming(shop:
             group.create_task(shop.receive(number))
             await asyncio.sleep(0.01)
     assert kept[0] >= 16
+
+
+async def test_an_event_that_has_waited_at_the_broker_waits_for_no_other(shop: Shop) -> None:
+    handlers, kept = keeping(shop, 3600.0)
+    async with shop.process(handlers) as service:
+        late = (datetime.now(UTC) - timedelta(seconds=1)).isoformat()
+        assert await service.ingress.deliver(PATH, body(0, time=late)) == SUCCESS
+    assert kept == [1]
 
 
 async def test_a_replayed_event_waits_for_no_other(shop: Shop) -> None:

@@ -17,6 +17,8 @@ from tidings.messages.delivery import DeliveryContext
 from tidings.outcomes import Done, Outcome, Postponed
 
 _LARGE = 16  # messages: a batch of so many waits for no more
+_LATE = 0.5
+"""Seconds from an event's time: an older one has been waiting at the broker, and others may be waiting behind it."""
 
 
 class _Message(NamedTuple):
@@ -60,7 +62,7 @@ class Batcher:
                 while not result.done():
                     # A replay may be long, and nobody watches it: delays would add up.
                     if handler.linger and not delivery.envelope.replayto:
-                        await _wait_for_others(queue, handler.linger)
+                        await self._wait_for_others(queue, handler.linger)
                     await self._handle_batch(queue, retry, timeout)
             return result.result()
         finally:
@@ -68,6 +70,20 @@ class Batcher:
             queue.messages.pop(result, None)
             if not queue.messages and self._queues.get(key) is queue:
                 del self._queues[key]
+
+    async def _wait_for_others(self, queue: _Queue, linger: float) -> None:
+        """Wait until a batch is large or has a late event, or no further message has arrived for `linger` seconds.
+
+        A broker that delivers one event of a topic at a time would deliver a backlog at one event per wait.
+        """
+        count = 0
+        while count < len(queue.messages) < _LARGE and not self._has_late(queue):
+            count = len(queue.messages)
+            await asyncio.sleep(linger)
+
+    def _has_late(self, queue: _Queue) -> bool:
+        now = self.runner.clock().timestamp()
+        return any((message.delivery.envelope.age(now) or 0.0) > _LATE for message in queue.messages.values())
 
     async def _handle_batch(self, queue: _Queue, retry: RetryPolicy, timeout: float | None) -> None:
         # Entries stay queued until they have an outcome: if this task is cancelled, the next in the queue retries them.
@@ -116,11 +132,3 @@ def _key(handler: Handler, delivery: DeliveryContext) -> str:
         return handler.key(handler.read(delivery))
     except Exception:  # noqa: BLE001 - handled in a batch of its own, where the error becomes its outcome
         return delivery.envelope.identity
-
-
-async def _wait_for_others(queue: _Queue, linger: float) -> None:
-    """Wait until a batch is large, or no further message has arrived for `linger` seconds."""
-    count = 0
-    while count < len(queue.messages) < _LARGE:
-        count = len(queue.messages)
-        await asyncio.sleep(linger)

@@ -132,7 +132,8 @@ class Handlers:
             key: Limit a batch to messages for which this function returns the same text; batches of different keys run
                 concurrently. Use it for documents, since a unit of work saves only one. Otherwise, a batch must change
                 a single document, or rows.
-            linger: Let a batch wait this many seconds for the next message, until it has 16; a replay does not wait.
+            linger: Let a batch wait this many seconds for the next message, until it has 16. A replay does not wait,
+                nor does a batch with an event that is older than half a second: it has waited at the broker.
             retry: Retry policy of scheduled messages.
             deduplicate: Handle each message once. A document then stores the ids of seven days: for a document that
                 many messages change, prefer an idempotent handler. In tables, deduplication is cheap.
@@ -164,7 +165,7 @@ class Handlers:
             deduplicate: Handle each event once. A fact published in two versions has one id: disable it if each version
                 counts.
             batch_size: Take up to this many events as a list in one unit of work, as in `batch`.
-            linger: Let a batch wait this many seconds for the next event, until it has 16.
+            linger: Let a batch wait this many seconds for the next event, as in `batch`.
 
         Raises:
             DefinitionError: The function is not `async def` with two parameters, or no subscription is named.

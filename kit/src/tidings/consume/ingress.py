@@ -259,7 +259,7 @@ class Ingress:
         name, attempt, policy, outcome = inbound.subscription, inbound.attempt, inbound.policy, None
         started = time.perf_counter()
         if attempt == 1 and inbound.path != REPLAY_PATH:
-            metrics.safely(metrics.aged, name, inbound.envelope.time, inbound.first)
+            metrics.safely(metrics.aged, name, inbound.envelope.age(inbound.first))
         try:
             with tracing.consumer(inbound.envelope, name) as record_outcome:
                 outcome = await self._outcome(route, inbound, departure)

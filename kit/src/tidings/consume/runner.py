@@ -56,7 +56,7 @@ class Runner:
 
     def __init__(self, outbox: Outbox, clock: Callable[[], datetime]) -> None:
         self._outbox = outbox
-        self._clock = clock
+        self.clock = clock
         self._cancelled: set[str] = set()  # events whose latest attempt was cancelled
 
     async def execute(
@@ -96,7 +96,7 @@ class Runner:
     async def _unit(
         self, function: Callable[[Any, Any], Awaitable[T]], message: object, delivery: DeliveryContext
     ) -> T:
-        async with self._outbox.unit(delivery, self._clock()) as context:
+        async with self._outbox.unit(delivery, self.clock()) as context:
             returned = await function(message, context)
             if not isinstance(returned, outcomes.Retry | outcomes.Drop | outcomes.DeadLetter):
                 await context.commit()

@@ -120,6 +120,13 @@ class Envelope(Failure, frozen=True, kw_only=True, omit_defaults=True):
         """Type and version, such as `orders.orderConfirmed.v2`."""
         return f"{self.type}.v{self.version}"
 
+    def age(self, now: float) -> float | None:
+        """Return the seconds from the event's time to `now`, in seconds since the epoch; None without a valid time."""
+        try:
+            return now - datetime.fromisoformat(self.time).timestamp()
+        except ValueError:
+            return None
+
     def encode(self) -> bytes:
         """Encode as structured CloudEvents JSON."""
         return _encoder.encode(self)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from functools import cache
 
 import structlog
@@ -83,13 +82,10 @@ def handled(subscription: str, outcome: Outcome, seconds: float) -> None:
     _seconds(subscription).observe(seconds)
 
 
-def aged(subscription: str, happened: str, now: float) -> None:
-    """Record the age of an event at its first delivery, `now`. Events without a valid time are not counted."""
-    try:
-        seconds = now - datetime.fromisoformat(happened).timestamp()
-    except ValueError:
-        return
-    _age(subscription).observe(max(seconds, 0.0))
+def aged(subscription: str, seconds: float | None) -> None:
+    """Record the age of an event at its first delivery. Events without a valid time are not counted."""
+    if seconds is not None:
+        _age(subscription).observe(max(seconds, 0.0))
 
 
 def reads(subscription: str, topic: str) -> None:
