@@ -226,7 +226,7 @@ _SERVICE: dict[str, Any] = {
         "environmentFrom": {"type": "array", "items": {"type": "string"}},
         "database": {"enum": ["sqlite", "external"]},
         "volume": {"type": "object", OPEN: False, "properties": {"size": {"type": "string"}}},
-        "autoscaling": {"type": "object"},
+        "autoscaling": {"$ref": "#/properties/autoscaling"},
         "ingressFrom": {"type": "array", "items": {"type": "string"}},
         "podLabels": {"type": "object", OPEN: {"type": "string"}},
         "nodeSelector": {"type": "object", OPEN: {"type": "string"}},
@@ -237,7 +237,9 @@ _SERVICE: dict[str, Any] = {
 
 def schema(values: Mapping[str, Value]) -> dict[str, Any]:
     """Return the JSON Schema of the values; an unknown key is refused."""
-    head = {"$schema": "http://json-schema.org/draft-07/schema#", "definitions": {"service": _SERVICE}}
+    head: dict[str, Any] = {"$schema": "http://json-schema.org/draft-07/schema#"}
+    if "services" in values:
+        head["definitions"] = {"service": _SERVICE}
     # A parent chart may give both: `global` is Helm's own, `enabled` what its condition for this chart looks at.
     parent = {"global": {"type": "object"}, "enabled": {"type": "boolean"}}
     body = _object(values)

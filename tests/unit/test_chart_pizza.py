@@ -354,6 +354,21 @@ def test_a_scaled_service_leaves_its_copies_to_the_scaler(name: str) -> None:
     assert not [app for app in scaled if "replicas" in of_kind(resources, "Deployment")[app]["spec"]]
 
 
+def test_keda_may_scale_one_service_only() -> None:
+    values = {"broker": {"kind": "redis"}, "services": {"kitchen": {"autoscaling": {"kind": "keda", "maxReplicas": 3}}}}
+    resources = rendered("pizza", values)
+    [(name, scaled)] = of_kind(resources, "ScaledObject").items()
+    assert (name, scaled["spec"]["maxReplicaCount"]) == ("kitchen", 3)
+    assert of_kind(resources, "TriggerAuthentication")
+    assert "kubernetes.io/metadata.name: keda" in yaml.safe_dump(of_kind(resources, "NetworkPolicy")["redis"])
+    everywhere_else = {
+        **values,
+        "autoscaling": {"kind": "keda"},
+        "services": {"kitchen": {"autoscaling": {"kind": "none"}}},
+    }
+    assert set(of_kind(rendered("pizza", everywhere_else), "ScaledObject")) == SIDECARS - {"kitchen", "payments"}
+
+
 def test_keda_watches_every_topic_that_an_app_reads() -> None:
     triggers = of_kind(rendered("pizza", VALUE_SETS["keda"]), "ScaledObject")["kitchen"]["spec"]["triggers"]
     assert [trigger["metadata"]["stream"] for trigger in triggers] == [
@@ -404,6 +419,15 @@ WRONG: Mapping[str, tuple[Mapping[str, Any], str]] = {
     ),
     "misspelt": ({"simulator": {"enabled": False}}, "simulator"),
     "misspelt in a service": ({"services": {"menu": {"replica": 2}}}, "replica"),
+    "misspelt in how a service scales": ({"services": {"menu": {"autoscaling": {"kinds": "keda"}}}}, "kinds"),
+    "no such way to scale a service": ({"services": {"menu": {"autoscaling": {"kind": "kedo"}}}}, "kedo|one of|keda"),
+    "one service with keda and kafka": (
+        {
+            "services": {"menu": {"autoscaling": {"kind": "keda"}}},
+            "broker": {"kind": "kafka", "existingSecret": "x"},
+        },
+        "KEDA cannot take Kafka's address from a Secret: set kafka.bootstrapServers",
+    ),
     "no such broker": ({"broker": {"kind": "mqtt"}}, "mqtt|one of|nats"),
     "no number": ({"defaults": {"replicas": "two"}}, "replicas"),
 }

@@ -62,6 +62,18 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
 {{ toYaml $all }}
 {{- end }}
 
+{{/* How a service scales: its own values over those of all. YAML. */}}
+{{- define "pizza.scaling" -}}
+{{ merge (deepCopy (.service.autoscaling | default dict)) .root.Values.autoscaling | toYaml }}
+{{- end }}
+
+{{/* Not empty if KEDA scales a service. */}}
+{{- define "pizza.keda" -}}
+{{- range include "pizza.services" . | fromYaml }}
+{{- if eq (include "pizza.scaling" (dict "root" $ "service" .) | fromYaml).kind "keda" }}keda{{ end }}
+{{- end }}
+{{- end }}
+
 {{- define "pizza.image" -}}
 {{- $image := .root.Values.image -}}
 {{- index $image.overrides .part | default (printf "%s/%s:%s" $image.repository .part ($image.tag | default (include "pizza.label" .root.Chart.AppVersion))) -}}
