@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: unit-test integration-test browser-test chaos-test coverage changelog packages push site fuzz operator-test test-fast security-test help venv lock contracts docs lint types test chaos cancellations soak run demo coupling sparse tools bench charts chart-test chart-security doctor images server-images sbom e2e e2e-images e2e-backends audit pins digests image-pins pictures
+.PHONY: unit-test integration-test browser-test chaos-test coverage changelog packages push site fuzz operator-test test-fast security-test help venv lock contracts docs lint types test chaos cancellations soak run demo coupling sparse tools bench charts chart-test chart-security doctor images server-images sbom e2e e2e-images e2e-backends e2e-keda audit pins digests image-pins pictures
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -187,6 +187,13 @@ e2e-backends: venv ## RabbitMQ and Kafka under the published names, onto a kind 
 	for image in $(BACKENDS); do name=$${image##*/}; \
 		docker build $(DOCKER_BUILD) -f .run/backends/$${name%:*}.Dockerfile -t $$image .run/backends || exit 1; done
 	python tests/support/livecluster.py $(or $(CONTEXT),current) $(BACKENDS)
+
+KEDA := $(shell sed -n 's/^KEDA = "\(.*\)"$$/\1/p' tests/support/definitions.py)
+KEDA_IMAGES := $(addsuffix :$(lastword $(subst @v, ,$(KEDA))),ghcr.io/kedacore/keda ghcr.io/kedacore/keda-metrics-apiserver)
+e2e-keda: venv ## KEDA, built from the Go module proxy, onto a kind cluster that reaches no registry
+	bash tests/e2e/cluster/images/keda.sh $(KEDA) .run/keda
+	docker build $(DOCKER_BUILD) -f tests/e2e/cluster/images/keda.Dockerfile $(KEDA_IMAGES:%=-t %) .run/keda
+	python tests/support/livecluster.py $(or $(CONTEXT),current) $(KEDA_IMAGES)
 
 # BASE names another base image, TAG another tag, DOCKER_BUILD further options of `docker build`.
 IMAGES = docker build $(DOCKER_BUILD) $(if $(BASE),--build-arg BASE=$(BASE)) --build-arg REVISION=$$(git rev-parse --short HEAD)

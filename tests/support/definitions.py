@@ -21,9 +21,10 @@ from jsonschema import Draft202012Validator
 from tidings_cli.programs import PROGRAMS
 
 OWN = Path(__file__).parents[2] / "operator/manifests/crds.yaml"
+KEDA = "github.com/kedacore/keda/v2@v2.17.2"
 FOREIGN = {
     f"github.com/dapr/dapr@v{PROGRAMS['daprd'].version}": ("charts/dapr/crds/*.yaml",),
-    "github.com/kedacore/keda/v2@v2.17.2": ("config/crd/bases/keda.sh_*.yaml",),
+    KEDA: ("config/crd/bases/keda.sh_*.yaml",),
     "github.com/prometheus-operator/prometheus-operator@v0.82.0": (
         "example/prometheus-operator-crd/*monitors.yaml",
         "example/prometheus-operator-crd/*prometheusrules.yaml",
@@ -57,15 +58,20 @@ def _read(files: tuple[Path, ...]) -> Iterator[tuple[Kind, Draft202012Validator]
 
 @cache
 def _foreign() -> Mapping[Kind, Draft202012Validator]:
+    folders = {module: module_folder(module) for module in FOREIGN}
+    return _validators(
+        *(file for module, where in FOREIGN.items() for item in where for file in sorted(folders[module].glob(item)))
+    )
+
+
+def module_folder(module: str) -> Path:
+    """Return the folder of a Go module, which is downloaded where it is missing."""
     if not shutil.which("go"):
-        pytest.skip("NOT TESTED, the schemas of others come from the Go module proxy: install Go")
-    files = []
-    for module, where in FOREIGN.items():
-        command = ["go", "mod", "download", "-json", module]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent)
-        assert done.returncode == 0, done.stdout + done.stderr
-        files += [file for item in where for file in sorted(Path(json.loads(done.stdout)["Dir"]).glob(item))]
-    return _validators(*files)
+        pytest.skip(f"NOT TESTED, {module} comes from the Go module proxy: install Go")
+    command = ["go", "mod", "download", "-json", module]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return Path(json.loads(done.stdout)["Dir"])
 
 
 def _structural(schema: Any) -> Any:

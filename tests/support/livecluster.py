@@ -214,7 +214,7 @@ def check_images(context: str, manifest: str) -> None:
         raise Refused(
             f"images that {context} neither has nor can pull: {', '.join(sorted(missing))}. "
             "Run `make e2e-images`, which builds and loads this project's own with NATS, Redis and PostgreSQL, and "
-            "`make e2e-backends` for RabbitMQ and Kafka. "
+            "`make e2e-backends` for RabbitMQ and Kafka, `make e2e-keda` for KEDA. "
             f"Load others with `kind load docker-image --name {context.removeprefix(KIND)} IMAGE`."
         )
 

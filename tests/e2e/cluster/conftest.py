@@ -151,6 +151,11 @@ class Guest:
         result = self._ask("GET", f"/api/track/{order}")
         return str(result["stage"]) if result else ""
 
+    def has_points(self, order: str) -> bool:
+        """Return True once loyalty has added points for the order."""
+        entries = (self._ask("GET", f"/api/track/{order}") or {}).get("timeline", ())
+        return any(entry["type"] == "loyalty.pointsAdded" for entry in entries)
+
     def eaten(self, *orders: str, patience: float = 180.0) -> None:
         """Wait until all are completed."""
         waiting = set(orders)
