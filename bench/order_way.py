@@ -40,7 +40,7 @@ from scenarios.ordering import LEGS, NotSettled, an_order, counts, difference, f
 PACE = {"KITCHEN_PACE": "0", "PICKUP_PACE": "0", "DELIVERY_PACE": "0"}
 RATES = (50, 100, 150, 200, 300, 400, 600, 1_000)
 SECONDS, WARM, RESTING = 15.0, 60, 5.0
-AT_ONCE = 200
+AT_ONCE, CONFIRMED = 200, "orders.orderConfirmed"
 BAR = 0.050
 SIDECAR = ".daprd"
 SETTINGS = (
@@ -375,12 +375,26 @@ async def step(run: Run, client: httpx2.AsyncClient, rate: float, per_order: flo
 
 async def burst_confirmed(client: httpx2.AsyncClient, run: Run) -> float:
     """Place orders at once; return the seconds until the last one was confirmed."""
-    began = datetime.now(UTC)
-    placed = await place(client, run.url, AT_ONCE, concurrency=AT_ONCE, declined_every=0, seed=2)
-    tracked = await follow(client, run.url, placed.ids, patience=120)
-    entries = (entry for order in tracked.values() for entry in order["timeline"])
-    confirmed = [entry["time"] for entry in entries if entry["type"] == "orders.orderConfirmed"]
+    before, began = await counts(client, run.url), datetime.now(UTC)
+    await place(client, run.url, AT_ONCE, concurrency=AT_ONCE, declined_every=0, seed=2)
+    async with asyncio.timeout(120):
+        while difference(before, await counts(client, run.url)).get(f"{CONFIRMED}.v2", 0) < AT_ONCE:  # noqa: ASYNC110
+            await asyncio.sleep(0.5)
+    answer = await client.get(f"{run.url('archive')}/events?type={CONFIRMED}&limit=50")
+    confirmed = [each["time"] for each in answer.raise_for_status().json()["events"]]
     return (datetime.fromisoformat(max(confirmed)) - began).total_seconds()
+
+
+async def burst_as_run(folder: Path) -> float:
+    """Return the same with staff and ovens as `make run` has them, whose steps take a second."""
+    limits = httpx2.Limits(max_connections=AT_ONCE)
+    async with (
+        running(ROOT, Options(free_ports=True, run_dir=folder)) as system,
+        httpx2.AsyncClient(timeout=60, trust_env=False, limits=limits) as client,
+    ):
+        first = await place(client, system.url, WARM, concurrency=4, declined_every=0)
+        await follow(client, system.url, first.ids, patience=300)
+        return await burst_confirmed(client, system)
 
 
 async def quiet(client: httpx2.AsyncClient, run: Run, before: Mapping[str, int]) -> tuple[int, float]:
@@ -527,10 +541,10 @@ async def run() -> list[Section]:
             httpx2.AsyncClient(timeout=60, trust_env=False, limits=limits) as client,
         ):
             skus, before = await menu(client, system.url), await counts(client, system.url)
-            burst = await place(client, system.url, WARM, concurrency=4, declined_every=0)
-            await follow(client, system.url, burst.ids, patience=120)
+            first = await place(client, system.url, WARM, concurrency=4, declined_every=0)
+            await follow(client, system.url, first.ids, patience=120)
             await asyncio.sleep(3)  # settlement and points follow the completion
-            examples = [await events_of(client, system, order) for order in burst.ids[:2]]
+            examples = [await events_of(client, system, order) for order in first.ids[:2]]
             per_order = sum(difference(before, await counts(client, system.url)).values()) / WARM
             resting = await at_rest(system)
             steps: list[Step] = []
@@ -539,12 +553,18 @@ async def run() -> list[Section]:
                 print(line(steps[-1]), flush=True)
                 if len(steps) > 1 and all(step.worst > 10 * BAR for step in steps[-2:]):
                     break
-            confirmed = await burst_confirmed(client, system)
             taken = memory(system)
-            print(f"{AT_ONCE} orders at once: the last one was confirmed after {confirmed:.2f} s", flush=True)
+            confirmed = await burst_confirmed(client, system)
+        usually = await burst_as_run(Path(folder) / "burst")
+        burst = (
+            f"{AT_ONCE} orders at once: the last one was confirmed after **{usually:.2f} s** (target: 1 s) with staff "
+            "and ovens that take a second per step, as in `make run`, and after "
+            f"{confirmed:.2f} s where they take no time."
+        )
+        print(burst, flush=True)
         bare = await cost(Path(folder) / "nothing", NOTHING, examples, steps[-1].asked)
         usual = await cost(Path(folder) / "usual", USUAL, examples, RATES[0])
-        return [Section("The whole order flow", text(steps, per_order, confirmed, resting, taken, bare, usual))]
+        return [Section("The whole order flow", text(steps, per_order, burst, resting, taken, bare, usual))]
 
 
 def best(steps: Sequence[Step]) -> Step:
@@ -570,11 +590,17 @@ def line(step: Step) -> str:
 
 
 def text(
-    steps: list[Step], per_order: float, confirmed: float, resting: float, taken: str, bare: Cost, usual: Cost
+    steps: list[Step],
+    per_order: float,
+    burst: str,
+    resting: float,
+    taken: str,
+    bare: Cost,
+    usual: Cost,
 ) -> str:
     """Return the section of the page; `bare` is an event's cost without handlers, `usual` that of other ones.
 
-    `taken` is the sentence about memory.
+    `burst` is the sentence about orders at once, `taken` that about memory.
     """
     shown = best(steps)
     highest = (
@@ -586,7 +612,7 @@ def text(
     parts = (
         f"An order is {per_order:.1f} events. Target: {bar}. Highest rate that meets it: **{highest}**. {SETTINGS}.",
         table(("events/s requested", "reached", *slowest, "met", "cores busy", "CPU per event"), map(line, steps)),
-        f"{AT_ONCE} orders at once: the last one was confirmed after **{confirmed:.2f} s** (target: 1 s).",
+        burst,
         f"Each leg at {shown.asked:,.0f} events/s:",
         table(("from", "to", "orders", "p50", "p99"), (_leg(leg, values) for leg, values in shown.legs.items())),
         f"CPU per event by process at {shown.asked:,.0f} events/s. {whole}",
