@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import httpx2
 import psycopg
 import pytest
 
@@ -21,6 +23,7 @@ from tidings.subject_keys import KeyStore, from_settings
 from tidings.subject_keys_postgres import KeyTable
 from tidings.testing import MemorySidecar
 from tidings_cli.testing.fixtures import StartDaprd
+from tidings_cli.testing.programs import Ports, running
 
 pytestmark = pytest.mark.real
 MASTER = "m" * 32
@@ -130,20 +133,46 @@ def test_settings_choose_the_store() -> None:
     assert from_settings(Settings()) is None
 
 
+@pytest.fixture(params=["file", "vault"])
+def secrets(request: pytest.FixtureRequest, tmp_path: Path, ports: Ports) -> Iterator[dict[str, str]]:
+    """A secret store with the master key, as the type and metadata of its component."""
+    secret = {"master": MASTER, "short": "x"}
+    if request.param == "file":
+        file = tmp_path / "secrets.json"
+        file.write_text(json.dumps({"tidings/personal": secret}))
+        yield {"type": "secretstores.local.file", "secretsFile": str(file), "multiValued": "true"}
+        return
+    program = shutil.which("vault")
+    if program is None:
+        pytest.skip("NOT TESTED, Vault is not on PATH")
+    address = f"127.0.0.1:{ports.take()}"
+    command = [program, "server", "-dev", "-dev-no-store-token", "-dev-root-token-id=root"]
+    headers = {"X-Vault-Token": "root"}
+    log = tmp_path / "vault.log"
+    with running([*command, f"-dev-listen-address={address}"], log, lambda: "Root Token: root" in log.read_text()):
+        answer = httpx2.post(
+            f"http://{address}/v1/secret/data/tidings/personal", json={"data": secret}, headers=headers, trust_env=False
+        )
+        answer.raise_for_status()
+        yield {
+            "type": "secretstores.hashicorp.vault",
+            "vaultAddr": f"http://{address}",
+            "vaultToken": "root",
+            "enginePath": "secret",
+            "vaultKVUsePrefix": "false",
+        }
+
+
 async def test_the_master_key_is_read_from_a_secret_store_of_dapr(
-    url: str, tables: tuple[KeyTable, KeyTable], daprd: StartDaprd, tmp_path: Path
+    url: str, tables: tuple[KeyTable, KeyTable], daprd: StartDaprd, secrets: dict[str, str]
 ) -> None:
-    file = tmp_path / "secrets.json"
-    file.write_text(json.dumps({"tidings/personal": {"master": MASTER, "short": "x"}}))
+    kind = secrets.pop("type")
+    metadata = [{"name": name, "value": value} for name, value in secrets.items()]
     component = {
         "apiVersion": "dapr.io/v1alpha1",
         "kind": "Component",
         "metadata": {"name": "secrets"},
-        "spec": {
-            "type": "secretstores.local.file",
-            "version": "v1",
-            "metadata": [{"name": "secretsFile", "value": str(file)}, {"name": "multiValued", "value": "true"}],
-        },
+        "spec": {"type": kind, "version": "v1", "metadata": metadata},
     }
     process = await daprd("orders", resources=[component])
     key = tables[0].create("p-1")
