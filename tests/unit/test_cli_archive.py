@@ -129,6 +129,19 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Archive
         result.stop()
 
 
+def test_a_list_requests_one_more_than_it_shows(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    requested, find = list[int](), deadletters.find
+
+    async def spy(connection: Any, letter_filter: Any, limit: int, *rest: Any, **more: Any) -> Any:
+        requested.append(limit)
+        return await find(connection, letter_filter, limit, *rest, **more)
+
+    monkeypatch.setattr(deadletters, "find", spy)
+    archive.died("e-1")
+    assert "e-1" in archive.tidings("dlq", "list", "--limit", "5", "-o", "json").output
+    assert requested == [6]
+
+
 def test_a_list_reads_on_where_a_page_finds_none(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deadletters, "EXAMINED", 1)
     archive.died("e-1")

@@ -56,11 +56,11 @@ class Archive:
         response = self._send("POST", path, json=body)
         return (self._object(response), "") if response.is_success else ({}, reason_of(response))
 
-    def pages(self, path: str, items: str, **query: Any) -> Iterator[dict[str, Any]]:
-        """Yield the items of all pages."""
+    def pages(self, path: str, items: str, most: int = _PAGE, **query: Any) -> Iterator[dict[str, Any]]:
+        """Yield the items of all pages; a caller that needs few says how many `most`."""
         cursor: int | None = None
         while True:
-            page = self.get(path, limit=_PAGE, cursor=cursor, **query)
+            page = self.get(path, limit=min(most, _PAGE), cursor=cursor, **query)
             yield from page[items]
             previous, cursor = cursor, page["next"]
             if cursor is None:

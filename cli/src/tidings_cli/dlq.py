@@ -42,7 +42,7 @@ def show_all(
 ) -> None:
     """List dead letters, latest first."""
     found = Archive(archive).pages(
-        "/deadletters", "deadLetters", app=app, subscription=subscription, type=type_, state=state
+        "/deadletters", "deadLetters", limit + 1, app=app, subscription=subscription, type=type_, state=state
     )
     letters = list(itertools.islice(found, limit))
     if output_format == "json":
