@@ -27,9 +27,10 @@ Entry = dict[str, str]
 def earlier(this: EventType, status: Status) -> list[EventType]:
     """Return the accepted states, the oldest first; the last one has every version."""
     entries: Sequence[Entry] = status.get("accepted") or ()
-    last = {entry["version"]: entry for entry in entries}
-    states = [[entry] for entry in entries if last[entry["version"]] is not entry]
-    return [_state(this, state) for state in (*states, list(last.values())) if state]
+    versions = [Version(name=entry["version"], schema=msgspec.json.decode(entry["schema"])) for entry in entries]
+    last = {version.name: version for version in versions}
+    states = [*((version,) for version in versions if last[version.name] is not version), tuple(last.values())]
+    return [replace(this, spec=msgspec.structs.replace(this.spec, versions=state)) for state in states if state]
 
 
 def misfits(this: EventType, status: Status, consumers: Sequence[Selection] = ()) -> list[Finding]:
@@ -71,8 +72,3 @@ def _kept(version: Version, known: Sequence[str], states: int, versions: int) ->
     for place, text in enumerate(whole):
         if sum(map(len, whole[place:])) <= LARGEST // versions:
             yield text
-
-
-def _state(this: EventType, entries: Sequence[Entry]) -> EventType:
-    versions = tuple(Version(name=entry["version"], schema=msgspec.json.decode(entry["schema"])) for entry in entries)
-    return replace(this, spec=msgspec.structs.replace(this.spec, versions=versions))

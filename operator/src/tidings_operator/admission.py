@@ -218,30 +218,23 @@ def _type(change: Change, inventory: Inventory, today: date) -> Verdict:
     with supposing(inventory, [(change.kind, change.key, change.new)]):
         findings = plan_type(change.new, inventory, today) if change.new else []
         left: list[EventType] = [change.new] if change.new else inventory.claims(type_key(this))
-    near, history = (
-        Inventory([*left, *{consumer.subscription for consumer in consumers}]),
-        [Inventory([in_use])] if in_use else [],
-    )
-    against = list(_against(near, in_use, change.status, consumers)) if in_use else []
+    near = Inventory([*left, *{consumer.subscription for consumer in consumers}])
+    against: list[Finding] = []
+    if in_use:
+        misfits = accepted.misfits(in_use, change.status, consumers)
+        # What is not accepted yet may be changed.
+        states = accepted.earlier(in_use, change.status) + ([] if misfits else [in_use])
+        against += _ratcheted(compatibility.check(near, [Inventory([state]) for state in states]), misfits)
     if not has_errors(against):
         against += _stalling(change, consumers, inventory, today)
     leaving = [
         this.finding(
             "warning", "deprecated", f"{this.spec.type} {impact.version} is deprecated", " ".join(impact.advice)
         )
-        for impact in impacts(near, history)
+        for impact in impacts(near, [Inventory([in_use])] if in_use else [])
         if impact.effect == "deprecated" and impact.consumers
     ]
     return _verdict([*_ratcheted(findings, known), *against, *leaving])
-
-
-def _against(
-    near: Inventory, in_use: EventType, status: Mapping[str, Any], consumers: Sequence[Selection]
-) -> Iterator[Finding]:
-    """Check a type against its accepted states and its use; what is not accepted yet may be changed."""
-    misfits = accepted.misfits(in_use, status, consumers)
-    states = accepted.earlier(in_use, status) + ([] if misfits else [in_use])
-    return _ratcheted(compatibility.check(near, [Inventory([state]) for state in states]), misfits)
 
 
 def _stalling(change: Change, consumers: Iterable[Selection], inventory: Inventory, today: date) -> list[Finding]:

@@ -58,17 +58,18 @@ def dated(
     conditions: Iterable[Condition], before: Mapping[str, Any], generation: int, now: str
 ) -> list[dict[str, Any]]:
     """Format conditions for the API; keep the time of those whose status has not changed."""
-    known = {condition.get("type"): condition for condition in before.get("conditions") or ()}
-    return [_dated(condition, known.get(condition.type) or {}, generation, now) for condition in conditions]
-
-
-def _dated(condition: Condition, before: Mapping[str, Any], generation: int, now: str) -> dict[str, Any]:
-    same = before.get("status") == condition.status
-    return {
-        "type": condition.type,
-        "status": condition.status,
-        "observedGeneration": generation,
-        "lastTransitionTime": before.get("lastTransitionTime", now) if same else now,
-        "reason": condition.reason,
-        "message": condition.message,
+    since = {
+        (condition.get("type"), condition.get("status")): condition.get("lastTransitionTime", now)
+        for condition in before.get("conditions") or ()
     }
+    return [
+        {
+            "type": condition.type,
+            "status": condition.status,
+            "observedGeneration": generation,
+            "lastTransitionTime": since.get((condition.type, condition.status), now),
+            "reason": condition.reason,
+            "message": condition.message,
+        }
+        for condition in conditions
+    ]

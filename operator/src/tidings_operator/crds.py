@@ -270,6 +270,20 @@ def definitions() -> list[dict[str, Any]]:
 
 
 def _definition(kind: Kind) -> dict[str, Any]:
+    (_,), models = msgspec.json.schema_components([kind.spec])
+    schema = {
+        "description": kind.description,
+        "type": "object",
+        "required": ["spec"],
+        "properties": {
+            "apiVersion": _TEXT,
+            "kind": _TEXT,
+            "metadata": {"type": "object"},
+            "spec": _model(kind.spec.__name__, models, ()),
+            # Atomic: the API server then does not track the owner of each field.
+            "status": {"type": "object", "x-kubernetes-map-type": "atomic", "properties": dict(kind.status)},
+        },
+    }
     names = {
         "kind": kind.name,
         "listKind": f"{kind.name}List",
@@ -284,30 +298,13 @@ def _definition(kind: Kind) -> dict[str, Any]:
         "storage": True,
         "subresources": {"status": {}},
         "additionalPrinterColumns": [column.render() for column in kind.columns],
-        "schema": {"openAPIV3Schema": _whole(kind)},
+        "schema": {"openAPIV3Schema": schema},
     }
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
         "metadata": {"name": f"{kind.plural}.{GROUP}", "labels": {"app.kubernetes.io/part-of": "tidings"}},
         "spec": {"group": GROUP, "scope": "Namespaced", "names": names, "versions": [version]},
-    }
-
-
-def _whole(kind: Kind) -> Schema:
-    (_,), models = msgspec.json.schema_components([kind.spec])
-    return {
-        "description": kind.description,
-        "type": "object",
-        "required": ["spec"],
-        "properties": {
-            "apiVersion": _TEXT,
-            "kind": _TEXT,
-            "metadata": {"type": "object"},
-            "spec": _model(kind.spec.__name__, models, ()),
-            # Atomic: the API server then does not track the owner of each field.
-            "status": {"type": "object", "x-kubernetes-map-type": "atomic", "properties": dict(kind.status)},
-        },
     }
 
 
@@ -370,14 +367,11 @@ def _plain(field: Mapping[str, Any], models: Mapping[str, Any], above: tuple[str
 def _without_defaults(schema: Any) -> Any:
     """Remove defaults from items of lists: Argo CD compares lists as a whole and would always detect a difference."""
     if isinstance(schema, dict):
-        kept = {name: value for name, value in schema.items() if name != "default" or not _is_schema(schema)}
+        # A map of properties is no schema; it may contain one named `default`.
+        is_schema = isinstance(schema.get("type"), str) or ANY.keys() <= schema.keys()
+        kept = {name: value for name, value in schema.items() if name != "default" or not is_schema}
         return {name: _without_defaults(value) for name, value in kept.items()}
     return schema
-
-
-def _is_schema(schema: Schema) -> bool:
-    """Return True for a schema, False for a map of properties, which may contain one named `default`."""
-    return isinstance(schema.get("type"), str) or ANY.keys() <= schema.keys()
 
 
 def _without_nulls(value: Any) -> Any:

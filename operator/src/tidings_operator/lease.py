@@ -39,11 +39,16 @@ class Lease:
         while True:
             asked = time.monotonic()
             try:
-                if await self._in_time():
+                async with asyncio.timeout(self._duration / 3):  # before the next attempt
+                    is_mine = await self._try()
+                if is_mine:
                     if not self.held:
                         LOG.info("this operator (%s) writes now", self._identity)
                         self.taken.set()
                     self._until = asked + self._duration * 2 / 3
+            except TimeoutError:
+                self._mine = None
+                LOG.warning("the lease could not be renewed: no answer within %.1f s", self._duration / 3)
             except ApiError as error:
                 LOG.warning("the lease could not be renewed: %s", error)
             metrics.LEADER.set(self.held)
@@ -57,15 +62,6 @@ class Lease:
             if lease and lease["spec"].get("holderIdentity") == self._identity:
                 lease["spec"]["holderIdentity"] = ""
                 await self._put(lease)
-
-    async def _in_time(self) -> bool:
-        """Try to renew, with a timeout before the next attempt."""
-        try:
-            async with asyncio.timeout(self._duration / 3):
-                return await self._try()
-        except TimeoutError as error:
-            self._mine = None
-            raise ApiError(0, f"no answer within {self._duration / 3:.1f} s") from error
 
     async def _try(self) -> bool:
         known, self._mine = self._mine, None

@@ -74,25 +74,18 @@ class Observer:
             due = 0.0
             while True:
                 is_due = time.monotonic() >= due
-                apps = (
-                    self._cache.inventory.consuming_apps
-                    if is_due
-                    else [
-                        app
-                        for app in self._cache.inventory.consuming_apps
-                        if self._asked_about(app) != self._routes(app)
-                    ]
-                )
-                apps = [app for app in apps if app in self._cache.apps and self._cache.apps[app].is_planned]
+                apps = [
+                    app
+                    for app in self._cache.inventory.consuming_apps
+                    if (state := self._cache.apps.get(app))
+                    and state.is_planned
+                    and (is_due or not state.observation or state.observation.routes != self._routes(app))
+                ]
                 # Only the leader queries; a new leader starts immediately.
                 if apps and self._may_write():
                     await self._look(session, apps)
                     due = time.monotonic() + self._settings.observe if is_due else due
                 await asyncio.sleep(self._settings.observe / SOON)
-
-    def _asked_about(self, app: App) -> Routes | None:
-        state = self._cache.apps.get(app)
-        return state.observation.routes if state and state.observation else None
 
     def _routes(self, app: App) -> Routes:
         state = self._cache.apps.get(app)
@@ -117,7 +110,11 @@ class Observer:
         for namespace in self._settings.namespaces or ("",):
             items, _ = await self._client.list(PODS, namespace, selector=f"{INJECTED}=true")
             for pod in filter(_is_ready, items):
-                pods[pod["metadata"]["namespace"], _app_id(pod["metadata"])].append(pod)
+                metadata = pod["metadata"]
+                # A pod's app id is its annotation, otherwise the injector's label.
+                annotated = (metadata.get("annotations") or {}).get("dapr.io/app-id")
+                app_id = str(annotated or (metadata.get("labels") or {}).get("dapr.io/app-id", ""))
+                pods[metadata["namespace"], app_id].append(pod)
         return pods
 
     async def _ask_app(self, session: aiohttp.ClientSession, app: App, pods: list[Any]) -> None:
@@ -179,9 +176,3 @@ def _is_ready(pod: Mapping[str, Any]) -> bool:
     conditions = status.get("conditions") or ()
     ready = any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
     return ready and bool(status.get("podIP")) and not pod["metadata"].get("deletionTimestamp")
-
-
-def _app_id(metadata: Mapping[str, Any]) -> str:
-    """Return the pod's app id: its annotation, otherwise the injector's value."""
-    asked = (metadata.get("annotations") or {}).get("dapr.io/app-id")
-    return str(asked or (metadata.get("labels") or {}).get("dapr.io/app-id", ""))

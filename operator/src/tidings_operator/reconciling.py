@@ -452,19 +452,14 @@ def _failure(error: ApiError) -> Failure:
 
 def _newly_wrong(before: Mapping[str, Any], status: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Return problems that are new or have a new reason: not Ready, or a version that ends or was changed."""
-    for kind, is_wrong in (("Ready", _is_false), ("VersionAccepted", _is_warned_of)):
+    for kind, field, wrong in (
+        ("Ready", "status", ("False",)),
+        ("VersionAccepted", "reason", ("DeprecatedVersion", "PastRemoval", "IncompatibleSchema")),
+    ):
         was, now = _condition(before, kind), _condition(status, kind)
-        if is_wrong(now):
-            return None if is_wrong(was) and was["reason"] == now["reason"] else now
+        if now.get(field) in wrong:
+            return None if was.get(field) in wrong and was["reason"] == now["reason"] else now
     return None
-
-
-def _is_false(condition: Mapping[str, Any]) -> bool:
-    return bool(condition.get("status") == "False")
-
-
-def _is_warned_of(condition: Mapping[str, Any]) -> bool:
-    return condition.get("reason") in ("DeprecatedVersion", "PastRemoval", "IncompatibleSchema")
 
 
 def _condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:

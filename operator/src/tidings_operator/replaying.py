@@ -245,16 +245,27 @@ class Replayer:
         self, place: ObjectReference, replay: EventReplay, target: EventSubscription, uid: str, before: Status
     ) -> tuple[list[dict[str, Any]], int]:
         """Return the matching dead letters that have not been sent, and the highest number that may belong to them."""
-        criteria = {"type": replay.spec.filter.type, "correlationId": replay.spec.filter.correlation_id}
-        chosen = {name: value for name, value in criteria.items() if value}
-        query = {"app": target.spec.consumer.app_id, "notBatch": uid, **chosen}
+        criteria = replay.spec.filter
+        query = {
+            "app": target.spec.consumer.app_id,
+            "notBatch": uid,
+            **({"type": criteria.type} if criteria.type else {}),
+            **({"correlationId": criteria.correlation_id} if criteria.correlation_id else {}),
+        }
         known = [
             letter
             async for letter in self._archive(replay).open_dead_letters(query)
             if letter["subscription"] in (None, target.metadata.name)
         ]
         through = before.get("through", max((letter["number"] for letter in known), default=0))
-        candidates = [letter for letter in known if letter["number"] <= through and _is_meant(replay, letter)]
+        candidates = [
+            letter
+            for letter in known
+            if letter["number"] <= through
+            and (not criteria.ids or letter["eventId"] in criteria.ids)
+            and criteria.reason in (letter["reason"] or "")
+            and (not criteria.versions or f"v{letter['version']}" in criteria.versions)
+        ]
         return await self._meant(Key(*place), replay, uid, candidates), through
 
     async def _meant(
@@ -331,16 +342,6 @@ def _order(replay: EventReplay, target: EventSubscription, uid: str) -> dict[str
         "by": replay.spec.requested_by or f"EventReplay {replay.metadata.name}",
     }
     return {name: value for name, value in order.items() if value is not None}
-
-
-def _is_meant(replay: EventReplay, letter: Mapping[str, Any]) -> bool:
-    """Return True if a dead letter is within the scope of this replay."""
-    criteria = replay.spec.filter
-    return (
-        (not criteria.ids or letter["eventId"] in criteria.ids)
-        and criteria.reason in (letter["reason"] or "")
-        and (not criteria.versions or f"v{letter['version']}" in criteria.versions)
-    )
 
 
 def fits(replay: EventReplay, event: Mapping[str, Any]) -> bool:

@@ -329,11 +329,9 @@ def _child(child: Desired) -> dict[str, str]:
     """
     manifest = child.manifest
     named = {"apiVersion": manifest["apiVersion"], "kind": manifest["kind"], "name": manifest["metadata"]["name"]}
-    return {**named, "hash": child.hash} if child.name.kind == "Subscription" and not _is_replay(child) else named
-
-
-def _is_replay(child: Desired) -> bool:
-    return str(child.manifest["spec"]["topic"]) == replay_topic(child.manifest["scopes"][0])
+    if child.name.kind != "Subscription" or manifest["spec"]["topic"] == replay_topic(manifest["scopes"][0]):
+        return named
+    return {**named, "hash": child.hash}
 
 
 def _listed(readers: Iterable[Selection]) -> list[str]:

@@ -367,7 +367,8 @@ class TopologyController:
                 return  # changes go first
         if odd or plans.keys() != apps.keys():
             await self._enforce([*plans.values()], channels, undecided - plans.keys())
-        if self._left_out.keys() & {(item.kind, item.metadata.name) for item in _all(inventory)}:
+        resources: Iterable[Resource[Any]] = (*inventory.types.values(), *inventory.subscriptions.values())
+        if self._left_out.keys() & {(item.kind, item.metadata.name) for item in resources}:
             self._changed.set()
         LEFT_OUT.set(len(self._left_out))
 
@@ -449,10 +450,6 @@ class TopologyController:
             if address := getattr(self._settings, name):
                 text = text.replace(address, name.upper())
         return text
-
-
-def _all(inventory: Inventory) -> Iterable[Resource[Any]]:
-    return [*inventory.types.values(), *inventory.subscriptions.values()]
 
 
 def _generation(item: Mapping[str, Any]) -> Any:

@@ -234,10 +234,13 @@ class Webhooks:
             for (of, space, name), tracked in self._cache.objects.items()
             if (of, space) == (kind, namespace)
         }
-        deleted: list[Part] = [(kind, (namespace, name), None) for name in known.keys() - versions.keys()]
+        parts: list[Part] = [(kind, (namespace, name), None) for name in known.keys() - versions.keys()]
         late = [name for name, version in versions.items() if known.get(name, 0) < version]
         bodies = await asyncio.gather(*(self._client.get(OWN[kind], namespace, name) for name in late))
-        return [*deleted, *((kind, (namespace, name), _parsed(body)) for name, body in zip(late, bodies, strict=True))]
+        for name, body in zip(late, bodies, strict=True):
+            exists = body and not body["metadata"].get("deletionTimestamp")
+            parts.append((kind, (namespace, name), parse_resource(body)[0] if exists else None))
+        return parts
 
 
 def _homes(change: Change) -> set[str]:
@@ -245,11 +248,6 @@ def _homes(change: Change) -> set[str]:
     if change.kind == "EventSubscription" and change.new:
         return {event.namespace or change.key[0] for event in change.new.spec.events}
     return {change.key[0]}
-
-
-def _parsed(body: Any) -> Any:
-    """Return an object, or None if it is being deleted."""
-    return parse_resource(body)[0] if body and not body["metadata"].get("deletionTimestamp") else None
 
 
 def _response(change: Change, verdict: Verdict) -> Response:
