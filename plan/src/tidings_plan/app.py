@@ -169,7 +169,13 @@ def _check_shared(subscription: EventSubscription, read: list[Channel], inventor
 def _check_selection(selection: Selection, inventory: Inventory, today: date) -> tuple[list[Channel], list[Finding]]:
     """Check one entry; return its channels and findings."""
     read, findings = channels.resolve(selection, inventory, today)
-    read = [channel for channel in read if _is_granted(selection, channel, inventory)]
+    if selection.events.pattern:  # leave out types with errors; for a type by name, that is an error
+        home, _ = requested_type(selection)
+        read = [
+            channel
+            for channel in read
+            if not (matched := inventory.type((home, channel.type))) or types.grants(matched, inventory)
+        ]
     findings += ownership.of_selection(selection, inventory)
     findings += consumers.of_selection(selection, read, inventory, today)
     findings += conditions.check(selection)
@@ -266,12 +272,6 @@ def _suspended_alone(readers: Readers) -> Iterator[Finding]:
                 )
                 fix = "Suspend both, or use an app of its own for one of them."
                 yield selection.subscription.finding("error", "suspended-alone", message, fix, at=("spec", "suspend"))
-
-
-def _is_granted(selection: Selection, channel: Channel, inventory: Inventory) -> bool:
-    """Return False if a pattern matches the channel but its type has errors. For a type by name, that is an error."""
-    event_type = inventory.type((requested_type(selection)[0], channel.type)) if selection.events.pattern else None
-    return event_type is None or types.grants(event_type, inventory)
 
 
 class _Accepted:

@@ -55,7 +55,9 @@ def resolve(selection: Selection, inventory: Inventory, today: date) -> tuple[li
         message = f"The versions of {selection.events.name} that the consumer can read are missing"
         fix = f"Set versions: [{active or 'v1'}]. New versions are never delivered implicitly."
         findings.append(selection.finding("error", "version-missing", message, fix, at=("versions",)))
-    findings = _as_enforced(selection, findings) if chosen else findings
+    if chosen and selection.spec.enforcement == "BestEffort":  # errors about access remain errors
+        mild = ("unknown-version", "draft-version", "retired-version", "past-removal")
+        findings = [replace(found, severity="warning") if found.rule in mild else found for found in findings]
     source = selection.spec.source
     read = [channel_of(event_type, version) for version in chosen]
     return [
@@ -163,11 +165,3 @@ def _instead(event_type: EventType, version: Version) -> str:
     active = [version.name for version in event_type.spec.versions if version.state == "Active"]
     choice = named or ", ".join(active)
     return f"Read {choice} instead." if choice else f"Ask {event_type.spec.owner.team} what replaces it."
-
-
-def _as_enforced(selection: Selection, findings: list[Finding]) -> list[Finding]:
-    """Downgrade errors about single versions to warnings for BestEffort. Access errors always remain errors."""
-    if selection.spec.enforcement == "Strict":
-        return findings
-    downgradable = ("unknown-version", "draft-version", "retired-version", "past-removal")
-    return [replace(finding, severity="warning") if finding.rule in downgradable else finding for finding in findings]

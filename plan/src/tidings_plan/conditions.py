@@ -95,7 +95,12 @@ def probe(selection: Selection, event_type: EventType, channels: list[Channel]) 
         }
         for version in event_type.spec.versions
         if version.major in majors
-        for data in _samples(version.schema, version.examples)
+        for data in [
+            sample
+            for example in version.examples
+            for sample in (example, _required_part(version.schema or {}, copy.deepcopy(example)))
+        ]
+        or [{}]
     ]
     for match in matches:
         for event in events:
@@ -128,15 +133,6 @@ def _rejected(resource: Resource[Any], problem: Problem | None, at: Path) -> lis
     place = resource.origin.inside(at, problem.line, problem.column)
     message = f"{spell(at)} is not valid CEL: {problem.message}"
     return [resource.finding("error", "malformed-cel", message, problem.fix, at=place)]
-
-
-def _samples(schema: Any, examples: Sequence[Any]) -> list[Any]:
-    """Return each example in full and reduced to its required fields; an empty object if there are none."""
-    if not examples:
-        return [{}]
-    return [
-        sample for example in examples for sample in (example, _required_part(schema or {}, copy.deepcopy(example)))
-    ]
 
 
 def _required_part(schema: Any, data: Any) -> Any:

@@ -120,7 +120,10 @@ def check_removed(new: EventType, position: int, old: Version) -> Iterator[Findi
     """Return an error for each mark of an earlier schema that the new one lacks: the field would become readable."""
     version = new.spec.versions[position]
     before, after = _marked(old), {(field.path, field.is_personal, field.is_subject) for field in _marked(version)}
-    present = _paths(version)
+    try:
+        present = {field.path for field in _fields(version.schema)}
+    except TooComplex:
+        return
     for field in before:
         if field.path in present and (field.path, field.is_personal, field.is_subject) not in after:
             mark = PERSONAL if field.is_personal else SUBJECT
@@ -168,13 +171,6 @@ def _marked(version: Version) -> list[Marked]:
         return [] if jsonschema.faults(version.schema) else marked(version.schema)
     except TooComplex:
         return []
-
-
-def _paths(version: Version) -> set[Path]:
-    try:
-        return {field.path for field in _fields(version.schema)}
-    except TooComplex:
-        return set()
 
 
 def _covers(field: Path, read: Path) -> bool:

@@ -1,6 +1,6 @@
 """Channels are topics, operations what each app sends and receives there, messages the versions of types."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -30,12 +30,21 @@ def document(inventory: Inventory, planned: Plan, *, title: str, version: str, a
 
     """
     apps = {app: planned.apps[app]} if app else planned.apps
-    typed = _typed(inventory)
+    # By message; of two types that claim one name, the senior.
+    typed: _Typed = {
+        f"{resource.spec.type}.{version.name}": (resource, version)
+        for resource in inventory.types.values()
+        if inventory.type(type_key(resource)) is resource
+        for version in resource.spec.versions
+        if version.is_published
+    }
     carried = _carried(planned, typed)
     topics_of = [one for planned_app in apps.values() for one in (planned_app.reads, planned_app.publishes)]
     by_component = topics_of if app else [planned.channels]
     places = {(pubsub, topic) for one in by_component for pubsub, topics in one.items() for topic in topics}
-    names = _channel_names(places)
+    counts = Counter(topic for _, topic in places)
+    # Where two components have a topic of the same name, both are part of the channel's name.
+    names = {(pubsub, topic): topic if counts[topic] == 1 else f"{topic}-{pubsub}" for pubsub, topic in places}
     used = {name for place in places for name in carried[place]}
     return {
         "asyncapi": VERSION,
@@ -67,17 +76,6 @@ def _components(used: list[str], typed: _Typed) -> dict[str, Any]:
     }
 
 
-def _typed(inventory: Inventory) -> _Typed:
-    """Return every published version by its message's name; of two types that claim one name, the senior."""
-    return {
-        f"{resource.spec.type}.{version.name}": (resource, version)
-        for resource in inventory.types.values()
-        if inventory.type(type_key(resource)) is resource
-        for version in resource.spec.versions
-        if version.is_published
-    }
-
-
 def _carried(planned: Plan, typed: _Typed) -> dict[Place, list[str]]:
     """Return the names of the messages on each topic."""
     result: dict[Place, set[str]] = defaultdict(set)
@@ -94,16 +92,6 @@ def _carried(planned: Plan, typed: _Typed) -> dict[Place, list[str]]:
                 if not result[pubsub, topic]:
                     result[pubsub, topic].add(messages.REPLAYED if topic in replays else messages.DEAD_LETTER)
     return {place: sorted(names) for place, names in result.items()}
-
-
-def _channel_names(places: Iterable[Place]) -> dict[Place, str]:
-    """Name channels by topic; where two components have one of the same name, by both."""
-    by_topic: dict[str, list[Place]] = defaultdict(list)
-    for place in places:
-        by_topic[place[1]].append(place)
-    return {
-        place: topic if len(near) == 1 else f"{topic}-{place[0]}" for topic, near in by_topic.items() for place in near
-    }
 
 
 def _channel(place: Place, names: list[str], typed: _Typed) -> dict[str, Any]:

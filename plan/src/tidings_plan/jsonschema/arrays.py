@@ -54,11 +54,11 @@ def _schema(node: Node, place: int) -> Node:
 def _contains(way: Way, reader: Node, comparison: Comparison) -> Iterator[Problem]:
     expected, least = reader.keywords["contains"], reader.keywords.get("minContains", 1)
     most = reader.keywords.get("maxContains")
+    containing = [node.keywords for node in way.nodes if "contains" in node.keywords]
     enough = least == 0 or any(
-        node.keywords.get("minContains", 1) >= least
-        and not comparison.between((node.keywords["contains"],), expected, closed=False)
-        for node in way.nodes
-        if "contains" in node.keywords
+        keywords.get("minContains", 1) >= least
+        and not comparison.between((keywords["contains"],), expected, closed=False)
+        for keywords in containing
     )
     first = max((len(node.all("prefixItems")) for node in way.nodes), default=0)
     if not enough and limits.least(way, "minItems") >= least:
@@ -68,18 +68,14 @@ def _contains(way: Way, reader: Node, comparison: Comparison) -> Iterator[Proble
         )
     if not enough:
         yield Problem("", "may lack the item that the reader's `contains` asks for")
-    if most is not None and not _keeps_most(way, expected, most, comparison):
-        yield Problem("", "may have more of the reader's `contains` than its maxContains")
-
-
-def _keeps_most(way: Way, expected: Node, most: int, comparison: Comparison) -> bool:
     size = limits.most(way, "maxItems")
-    return (size is not None and size <= most) or any(
-        node.keywords.get("maxContains", most + 1) <= most
-        and comparison.same.nodes(node.keywords["contains"], expected)
-        for node in way.nodes
-        if "contains" in node.keywords
-    )
+    if most is None or (size is not None and size <= most):
+        return
+    if not any(
+        keywords.get("maxContains", most + 1) <= most and comparison.same.nodes(keywords["contains"], expected)
+        for keywords in containing
+    ):
+        yield Problem("", "may have more of the reader's `contains` than its maxContains")
 
 
 def _unevaluated(way: Way, reader: Node, comparison: Comparison) -> Iterator[Problem]:

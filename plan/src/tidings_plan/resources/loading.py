@@ -37,7 +37,10 @@ def load(paths: Iterable[Path | str], *, namespace: str = "default") -> Inventor
         documents, wrong = reading.read(path)
         findings += wrong
         for document in (item for top in documents for item in items(top)):
-            resource, wrong = parse_resource(_with_namespace(document.data, namespace), document.origin)
+            data = document.data
+            if isinstance(data, dict) and isinstance(data.get("metadata"), dict):
+                data = {**data, "metadata": {"namespace": namespace, **data["metadata"]}}
+            resource, wrong = parse_resource(data, document.origin)
             findings += wrong
             if resource and resource.kind == "EventType":
                 resource, wrong = schemas.resolve(resource)
@@ -81,9 +84,3 @@ def items(document: Document, depth: int = 0) -> Iterator[Document]:
             yield from items(inner, depth + 1)
         else:
             yield inner
-
-
-def _with_namespace(data: Any, namespace: str) -> Any:
-    """Set the namespace of a document that has none; leave malformed documents alone."""
-    metadata = data.get("metadata") if isinstance(data, dict) else None
-    return {**data, "metadata": {"namespace": namespace, **metadata}} if isinstance(metadata, dict) else data
