@@ -682,6 +682,32 @@ async def test_a_link_shows_the_same_notices_to_another_user(newsroom: Newsroom,
 # -- for everybody ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("view", "path", "shown"),
+    [
+        ("events", "/events", "kitchen.pizzaBoxed"),
+        ("dead-letters", "/deadletters", "pickup-pizza-boxed"),
+        ("audit", "/audit", "No entries"),
+        ("notices", "/notices", "No notices"),
+        ("replays", "/replays", "No replays yet"),
+    ],
+)
+async def test_a_view_that_could_not_be_read_returns_unchanged(
+    newsroom: Newsroom, visit: Open, view: str, path: str, shown: str
+) -> None:
+    await newsroom.receive(BOXED)
+    await newsroom.died("pickup", BOXED, "no free shelf", **SHELF)
+    page = await visit(f"{newsroom.url}/{view}")
+    result = page.locator("main")
+    await expect(result).to_contain_text(shown)
+    where = re.compile(rf"^{re.escape(newsroom.url.removesuffix('/console'))}{path}(\?|$)")
+    await page.route(where, lambda route: route.fulfill(status=500, json={"detail": "the disk is full"}))
+    await expect(result.get_by_role("alert")).to_contain_text("the disk is full")
+    await page.unroute(where)
+    await expect(result).to_contain_text(shown)
+    await expect(result.get_by_role("alert")).to_have_count(0)
+
+
 async def test_an_unavailable_archive_is_reported_until_it_returns(newsroom: Newsroom, visit: Open) -> None:
     page = await visit(newsroom.url)
     await expect(page.locator(".live")).to_have_text("Live")

@@ -58,6 +58,33 @@ export function spelled(query) {
 }
 
 /**
+ * Request something now and then periodically. Returns a function that stops it.
+ * @param {string} path
+ * @param {Record<string, unknown>} query
+ * @param {number} every milliseconds
+ * @param {(answer: object) => void} changed receives each response that differs from the one before
+ * @param {(message: string) => void} refused receives the reason of each rejection
+ */
+export function polled(path, query, every, changed, refused) {
+  let seen = "";
+  return repeatedly(async (signal) => {
+    try {
+      const answer = await ask(path, { query, signal });
+      const now = JSON.stringify(answer);
+      if (now === seen) return;
+      seen = now;
+      changed(answer);
+    } catch (error) {
+      if (error instanceof Problem && error.status) {
+        seen = ""; // the reason has replaced what was shown
+        refused(error.message);
+      }
+      throw error;
+    }
+  }, every);
+}
+
+/**
  * Run a function now and then periodically, but not while the page is hidden. Returns a function that stops it.
  * @param {(signal: AbortSignal) => Promise<void>} work may throw a Problem, and runs again later then
  * @param {number} every milliseconds

@@ -1,6 +1,6 @@
 /** The view of the audit log, latest first, filtered by user and action. */
 
-import { ask, Problem, repeatedly, spelled } from "../api.js";
+import { polled, spelled } from "../api.js";
 import { fill, h } from "../dom.js";
 import { icon } from "../icons.js";
 import { alert, head, nothing, searchFields } from "../parts.js";
@@ -19,21 +19,8 @@ export function audit(main, { go, query }) {
   };
   const result = h("div", { class: "result" });
   main.append(top, h("form", { role: "search", class: "search card", onsubmit: search }, h("div", { class: "search-main" }, labelled("who", "Who"), labelled("action", "Action"), h("button", { class: "button", type: "submit" }, icon("search"), "Find"))), result);
-  let seen = "";
-
-  async function look(signal) {
-    try {
-      const { entries } = await ask("/audit", { query: { ...wanted, limit: LATEST }, signal });
-      const now = JSON.stringify(entries);
-      if (now === seen) return;
-      seen = now;
-      fill(result, entries.length ? [h("p", { class: "soft small" }, `The latest ${LATEST} entries at most.`), h("ol", { class: "audit" }, entries.map(entry))] : nothing("check", "No entries", "No entries match these conditions."));
-    } catch (error) {
-      if (error instanceof Problem && error.status) fill(result, alert("The audit log cannot be read.", error.message));
-      throw error;
-    }
-  }
-  const stop = repeatedly(look, EVERY);
+  const draw = ({ entries }) => fill(result, entries.length ? [h("p", { class: "soft small" }, `The latest ${LATEST} entries at most.`), h("ol", { class: "audit" }, entries.map(entry))] : nothing("check", "No entries", "No entries match these conditions."));
+  const stop = polled("/audit", { ...wanted, limit: LATEST }, EVERY, draw, (reason) => fill(result, alert("The audit log cannot be read.", reason)));
   return () => [stop, end].forEach((each) => each());
 }
 

@@ -134,7 +134,10 @@ export function deadLetters(main, { go, query }) {
       drawFilters();
       draw();
     } catch (error) {
-      if (error instanceof Problem && error.status) fill(result, alert("The dead letters cannot be read.", error.message));
+      if (error instanceof Problem && error.status) {
+        seen = ""; // the reason has replaced what was shown
+        fill(result, alert("The dead letters cannot be read.", error.message));
+      }
       throw error;
     }
   }

@@ -20,6 +20,7 @@ export function events(main, { go, query }) {
   const decrypted = new Map();
   let mayDecrypt = false;
   let shown = [];
+  let failed = false;
   let next = null;
   let older = []; // pages that the user requested
   const [top, end] = head("Events", "Search the archived events by correlation, type, subject, content or time.");
@@ -57,7 +58,8 @@ export function events(main, { go, query }) {
     const limit = isStory ? STORY : PAGE;
     try {
       const page = await ask("/events", { query: { ...wanted, limit }, signal });
-      if (JSON.stringify(page.events) === JSON.stringify(shown) && shown.length) return;
+      if (!failed && JSON.stringify(page.events) === JSON.stringify(shown) && shown.length) return;
+      failed = false;
       const first = shown.length === 0;
       const kept = pushedOut(shown, page.events);
       if (older.length === 0 || kept === null) [older, next] = [[], page.next];
@@ -67,6 +69,7 @@ export function events(main, { go, query }) {
       if (first) speak(`${many(shown.length, "event")}${page.next === null ? "" : " and more"} found`);
     } catch (error) {
       if (!(error instanceof Problem) || (error.status === 0 && shown.length)) throw error;
+      failed = true;
       fill(result, alert("The search failed.", error.message));
       if (error.status === 0) throw error;
     }

@@ -1,6 +1,6 @@
 /** The view of the notices to owners, latest first, filtered by a text. */
 
-import { ask, Problem, repeatedly } from "../api.js";
+import { polled } from "../api.js";
 import { fill, h } from "../dom.js";
 import { alert, eventsAt, head, nothing } from "../parts.js";
 import { ago, many, moment } from "../words.js";
@@ -11,15 +11,14 @@ const WEBHOOK = { none: "no webhook was configured", pending: "waiting to be sen
 
 export function notices(main, { keep, query }) {
   const [top, end] = head("Notices", "Notices to the owners of event types and subscriptions. Each is an event, and a message to the webhook if one is configured.");
-  const text = h("input", { id: "find-notice", type: "search", class: "field", autocomplete: "off", placeholder: "Type, team or text", value: query.get("q") ?? "", oninput: changed });
+  const text = h("input", { id: "find-notice", type: "search", class: "field", autocomplete: "off", placeholder: "Type, team or text", value: query.get("q") ?? "", oninput: typed });
   const found = h("p", { class: "soft small", role: "status" });
   const list = h("ul", { class: "letters" });
   const result = h("div", { class: "result" });
   main.append(top, h("div", { class: "filters" }, h("div", { class: "filter" }, h("label", { class: "unseen", for: "find-notice" }, "Find notices"), text)), result);
   let all = [];
-  let seen = "";
 
-  function changed() {
+  function typed() {
     keep({ q: text.value.trim() });
     draw();
   }
@@ -33,19 +32,11 @@ export function notices(main, { keep, query }) {
     return list.isConnected || fill(result, list, found);
   }
 
-  async function look(signal) {
-    try {
-      const { notices: latest } = await ask("/notices", { query: { limit: LATEST }, signal });
-      const now = JSON.stringify(latest);
-      if (now === seen) return;
-      [seen, all] = [now, latest];
-      draw();
-    } catch (error) {
-      if (error instanceof Problem && error.status) fill(result, alert("The notices cannot be read.", error.message));
-      throw error;
-    }
+  function changed(answer) {
+    all = answer.notices;
+    draw();
   }
-  const stop = repeatedly(look, EVERY);
+  const stop = polled("/notices", { limit: LATEST }, EVERY, changed, (reason) => fill(result, alert("The notices cannot be read.", reason)));
   return () => [stop, end].forEach((each) => each());
 }
 

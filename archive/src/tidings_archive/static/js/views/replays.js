@@ -1,6 +1,6 @@
 /** The view of replays: choose events and a consumer, count them with a dry run, send them. */
 
-import { ask, Problem, repeatedly } from "../api.js";
+import { ask, polled, Problem } from "../api.js";
 import { sure } from "../dialog.js";
 import { fill, h, speak } from "../dom.js";
 import { icon } from "../icons.js";
@@ -143,19 +143,13 @@ async function carriedOut(work, done) {
 /** The latest replays with their progress. */
 function latest() {
   const element = h("div", { class: "result" });
-  let seen = "";
-  const look = async (signal) => {
-    const { replays: found } = await ask("/replays", { query: { limit: LATEST }, signal });
-    const now = JSON.stringify(found);
-    if (now === seen) return;
-    seen = now;
-    fill(element, found.length ? h("ul", { class: "letters" }, found.map((each) => h("li", null, card(each, again)))) : nothing("replay", "No replays yet", "Replays are listed here with their progress."));
-  };
-  let stop = repeatedly(look, EVERY);
+  const draw = ({ replays: found }) => fill(element, found.length ? h("ul", { class: "letters" }, found.map((each) => h("li", null, card(each, again)))) : nothing("replay", "No replays yet", "Replays are listed here with their progress."));
+  const start = () => polled("/replays", { limit: LATEST }, EVERY, draw, (reason) => fill(element, alert("The replays cannot be read.", reason)));
+  let stop = start();
   const again = () => {
     speak("Done");
     stop();
-    stop = repeatedly(look, EVERY);
+    stop = start();
   };
   return { element, look: again, stop: () => stop() };
 }
