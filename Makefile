@@ -172,7 +172,7 @@ doctor: venv ## is here what the cluster needs; if not, what mends it
 e2e: venv $(if $(REPOSITORY),,e2e-images) ## both charts on kind; another cluster must be named: CONTEXT=… REPOSITORY=registry/of/images
 	E2E_CONTEXT=$(or $(CONTEXT),current) E2E_REPOSITORY=$(or $(REPOSITORY),plant-based-pizza) E2E_TAG=$(TAG) pytest -s tests/e2e/cluster
 
-e2e-images: images server-images
+e2e-images: venv images server-images ## the images of `make e2e`, onto a kind cluster
 	$(IMAGES) --build-arg BASE=plant-based-pizza/orders:$(TAG) -f tests/e2e/cluster/numbered.Dockerfile \
 		-t plant-based-pizza/numbered:$(TAG) tests/chaos/numbered/services
 	docker build $(DOCKER_BUILD) -f tests/e2e/cluster/foreign/billing.Dockerfile \
