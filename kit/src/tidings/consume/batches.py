@@ -77,13 +77,12 @@ class Batcher:
         A broker that delivers one event of a topic at a time would deliver a backlog at one event per wait.
         """
         count = 0
-        while count < len(queue.messages) < _LARGE and not self._has_late(queue):
+        while count < len(queue.messages) < _LARGE:
+            now = self.runner.clock().timestamp()
+            if any((message.delivery.envelope.age(now) or 0.0) > _LATE for message in queue.messages.values()):
+                return
             count = len(queue.messages)
             await asyncio.sleep(linger)
-
-    def _has_late(self, queue: _Queue) -> bool:
-        now = self.runner.clock().timestamp()
-        return any((message.delivery.envelope.age(now) or 0.0) > _LATE for message in queue.messages.values())
 
     async def _handle_batch(self, queue: _Queue, retry: RetryPolicy, timeout: float | None) -> None:
         # Entries stay queued until they have an outcome: if this task is cancelled, the next in the queue retries them.

@@ -130,7 +130,9 @@ class DelayedRetries:
 
     async def take(self, delayed: Delayed, outcome: Retry, policy: SubscriptionPolicy | None) -> bool:
         """Store an event for a delayed retry; return False if it must stay in the broker's queue."""
-        if not self.enabled or policy is None or _retrying.get() or not self._may_leave(delayed, outcome, policy):
+        if not self.enabled or policy is None or _retrying.get() or not self._has_room(delayed, policy):
+            return False
+        if isinstance(outcome, Postponed) and not outcome.contended:
             return False
         return await self._store(delayed, pause(outcome, delayed.attempts, policy.retry), policy.retry)
 
@@ -194,10 +196,6 @@ class DelayedRetries:
             return await asyncio.shield(running)
         finally:
             self._running.pop(delayed.key, None)
-
-    def _may_leave(self, delayed: Delayed, outcome: Retry, policy: SubscriptionPolicy) -> bool:
-        unavailable = isinstance(outcome, Postponed) and not outcome.contended
-        return not unavailable and self._has_room(delayed, policy)
 
     def _has_room(self, delayed: Delayed, policy: SubscriptionPolicy) -> bool:
         return not policy.ordering.is_ordered and len(self._held[delayed.subscription]) < MAX_DELAYED

@@ -123,8 +123,10 @@ class Ingress:
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """Handle a delivery as an ASGI application."""
-        if self._token is not None and not _authorised(scope, self._token):
-            return await _answer(send, 401, b'{"error":"the header dapr-api-token is missing or wrong"}')
+        if self._token is not None:
+            sent = next((value for name, value in scope["headers"] if name == _TOKEN_HEADER), b"")
+            if not secrets.compare_digest(sent, self._token):
+                return await _answer(send, 401, b'{"error":"the header dapr-api-token is missing or wrong"}')
         if scope["method"] != "POST":
             return await _answer(send, 405, b'{"error":"use POST to deliver events"}')
         body = await _body(receive)
@@ -180,7 +182,8 @@ class Ingress:
         except MalformedEvent as error:
             return await self._malformed(path, routes, body, str(error))
         if path == IGNORED_PATH:
-            self._ignored(envelope)
+            for name in self._readers.get(envelope.topic, ()):
+                metrics.safely(metrics.ignored, name)
             return _SUCCESS
         return await self._handle(path, routes, envelope, body, acknowledge)
 
@@ -197,10 +200,6 @@ class Ingress:
             self._routes.setdefault(added, routes)
         self._readers = _readers(policy)
         return self._routes.get(path)
-
-    def _ignored(self, envelope: Envelope) -> None:
-        for name in self._readers.get(envelope.topic, ()):
-            metrics.safely(metrics.ignored, name)
 
     async def _malformed(self, path: str, routes: list[Route], body: bytes, reason: str) -> bytes | None:
         """Dead-letter a malformed event, unless a handler takes events of any type.
@@ -221,7 +220,7 @@ class Ingress:
     ) -> bytes | None:
         if path == REPLAY_PATH:
             routes = self._replays.get(envelope.replayto, _NONE)
-        route = _matching(routes, envelope)
+        route = next((route for route in routes if route.takes(envelope)), None)
         policy = route.policy if route else routes[0].policy if routes else None
         name = policy.name if policy else path.removeprefix(EVENTS_PATH)
         if self.delayed.holds(path, name, envelope.identity):
@@ -340,13 +339,6 @@ def _routes(handlers: Iterable[Handler], policy: Policy, runner: Runner) -> dict
     return routes
 
 
-def _matching(routes: list[Route], envelope: Envelope) -> Route | None:
-    for route in routes:
-        if route.takes(envelope):
-            return route
-    return None
-
-
 def _readers(policy: Policy) -> dict[str, set[str]]:
     """Group the subscriptions by the topic they read."""
     readers: dict[str, set[str]] = {}
@@ -370,17 +362,15 @@ def _replays(routes: dict[str, list[Route]]) -> dict[str, list[Route]]:
 def _subscriptions_of(
     handler: Handler, policy: Policy, by_path: dict[str, list[SubscriptionPolicy]]
 ) -> list[SubscriptionPolicy]:
+    """Return the subscriptions that deliver to a handler; for a path without any, one with the defaults."""
     if handler.subscriptions:
         return [subscription for subscription in policy.subscriptions if subscription.name in handler.subscriptions]
-    return [subscription for path in handler.paths for subscription in _subscriptions_at(handler, path, by_path)]
-
-
-def _subscriptions_at(
-    handler: Handler, path: str, by_path: dict[str, list[SubscriptionPolicy]]
-) -> list[SubscriptionPolicy]:
-    """Return the subscriptions that deliver to a handler at a path; without a policy, one with the defaults."""
-    configured = [subscription for subscription in by_path.get(path, []) if subscription.type == handler.kind.name]
-    return configured or [SubscriptionPolicy(name=path.removeprefix(EVENTS_PATH), type=handler.kind.name, path=path)]
+    found: list[SubscriptionPolicy] = []
+    kind = handler.kind.name
+    for path in handler.paths:
+        configured = [subscription for subscription in by_path.get(path, []) if subscription.type == kind]
+        found += configured or [SubscriptionPolicy(name=path.removeprefix(EVENTS_PATH), type=kind, path=path)]
+    return found
 
 
 def _limits(subscription: SubscriptionPolicy, handler: Handler) -> bool:
@@ -412,11 +402,6 @@ def _unhandled(envelope: Envelope, path: str) -> Outcome:
     if not envelope.version:
         return DeadLetter("the event has no version attribute", "MissingMetadata")
     return DeadLetter(f"no handler for {envelope.label} at {path}", "UnknownEventType")
-
-
-def _authorised(scope: Any, token: bytes) -> bool:
-    sent = next((value for name, value in scope["headers"] if name == _TOKEN_HEADER), b"")
-    return secrets.compare_digest(sent, token)
 
 
 async def _body(receive: Receive) -> bytes | None:

@@ -286,12 +286,11 @@ def json_schema(cls: type[Any]) -> dict[str, Any]:
 def class_schema(cls: type[Any]) -> dict[str, Any]:
     """Return the JSON Schema of any class: a pydantic model, or what msgspec supports."""
     build = getattr(cls, "model_json_schema", None)
-    schema: dict[str, Any] = build(by_alias=True) if build is not None else _inline(msgspec.json.schema(cls))
-    return schema
-
-
-def _inline(schema: dict[str, Any]) -> dict[str, Any]:
-    """Replace msgspec's reference to the root model with the model itself; the others stay in `$defs`."""
+    if build is not None:
+        built: dict[str, Any] = build(by_alias=True)
+        return built
+    schema = msgspec.json.schema(cls)
+    # Replace msgspec's reference to the root model with the model itself; the others stay in `$defs`.
     definitions = dict(schema.get("$defs", {}))
     root = definitions.pop(schema.get("$ref", "").removeprefix("#/$defs/"), schema)
     return {**root, **({"$defs": definitions} if definitions else {})}

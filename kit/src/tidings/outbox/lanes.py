@@ -426,10 +426,7 @@ class Lanes:
     # -- leases -------------------------------------------------------------------------------------------------
 
     async def _register(self) -> None:
-        def claim(lanes: dict[str, Lease]) -> None:
-            self._lease(lanes, extent=_FIRST_EXTENT)
-
-        await self._directory(claim)
+        await self._directory(lambda lanes: self._lease(lanes, extent=_FIRST_EXTENT))
         self._extent = _FIRST_EXTENT
         await self._adopt()
 

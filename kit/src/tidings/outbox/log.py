@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, TypeVar
@@ -214,8 +214,10 @@ class StateContext(DocumentContext):
         name, document, item = await self._document()
         before = await self._lanes.still_pending(document.pending)
         unit = new_id()
-        slots = await self._lanes.take(bool(self.outgoing) + len(self._scheduled))
-        contents = list(zip(slots, self._contents(name, unit), strict=True))
+        messages = [Slot(name, unit, outgoing=self.outgoing)] if self.outgoing else []
+        messages += [Slot(name, unit, scheduled=message) for message in self._scheduled]
+        slots = await self._lanes.take(len(messages))
+        contents = list(zip(slots, messages, strict=True))
         document.pending = [*before, *(Pointer(unit, slot) for slot in slots)]
         self._remember(document)
         write_document = Upsert(
@@ -234,7 +236,3 @@ class StateContext(DocumentContext):
             self._lanes.uncertain(contents, before, writing)
             raise
         self._lanes.committed(contents, before)
-
-    def _contents(self, name: str, unit: str) -> Sequence[Slot]:
-        outgoing = [Slot(name, unit, outgoing=self.outgoing)] if self.outgoing else []
-        return [*outgoing, *(Slot(name, unit, scheduled=message) for message in self._scheduled)]

@@ -84,7 +84,10 @@ class Lease:
         now = self._clock()
         async with self._keeping, self._database.transaction(durable=False) as connection:
             kept = await self._renew(connection, now)
-            lane = self.lane if self.lane in kept else await self._new_lane(connection, now)
+            lane = self.lane
+            if lane not in kept:  # at startup, or if another instance has adopted it during a long pause
+                insert = sa.insert(lanes).values(instance=self._instance, run=self._run, until=now + LEASE)
+                lane = (await connection.execute(insert.returning(lanes.c.lane))).scalar_one()
             # Release empty adopted lanes; if an old transaction still adds a row to one, it is adopted again.
             empty = sa.and_(lanes.c.run == self._run, lanes.c.lane != lane, ~_holds_something)
             leave = sa.update(lanes).where(empty).values(until=now).returning(lanes.c.lane)
@@ -101,12 +104,6 @@ class Lease:
     async def _renew(self, connection: AsyncConnection, now: float) -> set[int]:
         renew = sa.update(lanes).where(lanes.c.run == self._run).values(until=now + LEASE).returning(lanes.c.lane)
         return set((await connection.execute(renew)).scalars())
-
-    async def _new_lane(self, connection: AsyncConnection, now: float) -> int:
-        """Take a new lane: at startup, and if another instance has adopted the previous one during a long pause."""
-        insert = sa.insert(lanes).values(instance=self._instance, run=self._run, until=now + LEASE)
-        lane: int = (await connection.execute(insert.returning(lanes.c.lane))).scalar_one()
-        return lane
 
     async def _adopt(self, connection: AsyncConnection, now: float, *, former_self: bool) -> set[int]:
         foreign = sa.select(lanes.c.lane, lanes.c.until).where(lanes.c.run != self._run)

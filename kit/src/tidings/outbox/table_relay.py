@@ -350,12 +350,9 @@ def _halved(call: list[Row]) -> Iterator[list[Row]]:
 async def _send(sidecar: Sidecar, call: Sequence[Row]) -> Sequence[SidecarError | None]:
     topic = call[0].topic
     errors = await sidecar.publish_many(topic, [row.event.encode() for row in call])
-    for result, count in Counter(map(_result, errors)).items():
+    results = Counter(
+        "ok" if error is None else "refused" if isinstance(error, PublishRefused) else "unavailable" for error in errors
+    )
+    for result, count in results.items():
         metrics.published(topic, result, count)
     return errors
-
-
-def _result(error: SidecarError | None) -> str:
-    if error is None:
-        return "ok"
-    return "refused" if isinstance(error, PublishRefused) else "unavailable"
