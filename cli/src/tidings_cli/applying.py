@@ -69,7 +69,11 @@ def show(outcome: Outcome) -> None:
     """Print the changes as a unified diff, then their numbers."""
     console = output.console()
     for change in outcome.changes:
-        for line in _diff(change):
+        before, after = (
+            as_yaml([manifest], sort_keys=True).splitlines() if manifest else []
+            for manifest in (change.before, change.after)
+        )
+        for line in unified_diff(before, after, f"cluster/{change.name}", f"files/{change.name}", lineterm=""):
             console.print(Text(line, STYLES.get(line[0], "")), soft_wrap=True)
     actions = [change.action for change in outcome.changes]
     counts = [f"{actions.count(action)} to {action}" for action in ("create", "update", "delete") if action in actions]
@@ -110,12 +114,3 @@ def _relevant_findings(desired: Plan, before: Plan, refs: set[str]) -> Iterator[
         is_new = (finding.rule, finding.resource, finding.message) not in old
         if finding.severity != "info" and (is_new or finding.resource in refs):
             yield finding
-
-
-def _diff(change: Change) -> Iterator[str]:
-    def text(manifest: Any) -> list[str]:
-        return as_yaml([manifest], sort_keys=True).splitlines() if manifest else []
-
-    return unified_diff(
-        text(change.before), text(change.after), f"cluster/{change.name}", f"files/{change.name}", lineterm=""
-    )

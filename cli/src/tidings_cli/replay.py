@@ -48,7 +48,6 @@ def replay(
     cancelled or has failed, or an event was skipped, failed, was not confirmed in time, or is not read by the given
     --subscription.
     """
-    client = Archive(archive)
     body = {
         "consumer": consumer,
         "subscription": subscription,
@@ -59,8 +58,15 @@ def replay(
         "ratePerSecond": rate,
         "by": me(),
     }
-    counted = client.post("/replays", body, dryRun="true")
     plain = output_format == "json"
+    _send(Archive(archive), body, dry_run=dry_run, wait=wait, timeout=timeout, yes=yes, plain=plain)
+
+
+def _send(
+    client: Archive, body: dict[str, Any], *, dry_run: bool, wait: bool, timeout: float, yes: bool, plain: bool
+) -> None:
+    """Show what a replay would send; then send it and show its end."""
+    counted = client.post("/replays", body, dryRun="true")
     if not plain:
         console = output.console()
         for kind, count in counted["counts"].items():
@@ -70,7 +76,7 @@ def replay(
         output.dump(counted)
     if dry_run:
         return
-    confirm(f"Send {counted['matched']} events to {consumer}?", yes=yes)
+    confirm(f"Send {counted['matched']} events to {body['consumer']}?", yes=yes)
     ended = _follow(client, client.post("/replays", body), wait=wait, timeout=timeout, silent=plain)
     if plain:
         output.dump(ended)

@@ -347,14 +347,14 @@ def daprd(
         flags: Further flags.
 
     """
-    documents = list(resources)
-    (folder / "resources").mkdir(parents=True)
+    documents, place = list(resources), folder / "resources"
+    place.mkdir(parents=True)
     for number, resource in enumerate(documents):  # daprd reads a Resiliency only from a file of its own
-        (folder / "resources" / f"{number}.yaml").write_text(yaml.safe_dump(resource))
+        (place / f"{number}.yaml").write_text(yaml.safe_dump(resource))
     http_port, grpc_port = ports.take(), ports.take()
     command = [
         str(_program("daprd")),
-        *("--app-id", app_id, "--resources-path", str(folder / "resources"), "--log-as-json"),
+        *("--app-id", app_id, "--resources-path", str(place), "--log-as-json"),
         *("--dapr-http-port", str(http_port), "--dapr-grpc-port", str(grpc_port)),
         *("--dapr-internal-grpc-port", str(ports.take()), "--metrics-port", str(ports.take())),
         *("--dapr-listen-addresses", HOST, "--metrics-listen-address", HOST),
@@ -364,12 +364,6 @@ def daprd(
     subscriptions = [
         item for item in documents if item["kind"] == "Subscription" and app_id in (item.get("scopes") or [app_id])
     ]
-    return Daprd(
-        app_id,
-        http_port,
-        grpc_port,
-        command,
-        {**os.environ, "DAPR_HOST_IP": HOST, **(environment or {})},
-        folder / "daprd.log",
-        len(subscriptions) if app_port else 0,
-    )
+    variables = {**os.environ, "DAPR_HOST_IP": HOST, **(environment or {})}
+    loaded = len(subscriptions) if app_port else 0
+    return Daprd(app_id, http_port, grpc_port, command, variables, folder / "daprd.log", loaded)

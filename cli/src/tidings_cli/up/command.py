@@ -23,19 +23,23 @@ from tidings_cli.up.view import Terminal, View
 
 REMIND_EVERY = 20.0
 """Seconds between two reports of the processes that are not ready yet."""
+Broker = Annotated[str, typer.Option(help="nats, redis, or the URL of an external broker (nats://…, amqp://…).")]
+Store = Annotated[str, typer.Option("--state", help="sqlite, redis, postgres, or the URL of an external store.")]
+Only = Annotated[list[str] | None, typer.Option(help="Start only these services and programs, with the broker: a,b.")]
+DaprRun = Annotated[
+    Path | None,
+    typer.Option(
+        help="Write this file for `dapr run -f` instead of starting anything; broker and state store must be "
+        "external (--broker URL), or files."
+    ),
+]
 
 
 def up(
     *,
-    broker: Annotated[
-        str, typer.Option(help="nats, redis, or the URL of an external broker (nats://…, amqp://…).")
-    ] = "",
-    store: Annotated[
-        str, typer.Option("--state", help="sqlite, redis, postgres, or the URL of an external store.")
-    ] = "",
-    only: Annotated[
-        list[str] | None, typer.Option(help="Start only these services and programs, with the broker: a,b.")
-    ] = None,
+    broker: Broker = "",
+    store: Store = "",
+    only: Only = None,
     replicas: Annotated[list[str] | None, typer.Option(help="Number of replicas: NAME=NUMBER,…")] = None,
     run_dir: Annotated[
         Path | None, typer.Option(help=f"Folder for data, logs and state; by default {RUN_DIR}.")
@@ -49,13 +53,7 @@ def up(
     check: Annotated[
         bool, typer.Option("--check", help="Check the project and its events without starting anything.")
     ] = False,
-    dapr_run: Annotated[
-        Path | None,
-        typer.Option(
-            help="Write this file for `dapr run -f` instead of starting anything; broker and state store must be "
-            "external (--broker URL), or files."
-        ),
-    ] = None,
+    dapr_run: DaprRun = None,
 ) -> None:
     """Start the system on this machine: broker, sidecars, services. Ctrl-C stops it."""
     options = Options(

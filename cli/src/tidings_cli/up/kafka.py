@@ -15,6 +15,15 @@ CONTROLLER = "kafka.controller"
 CLUSTER = "AAAAAAAAAAAAAAAAAAAAAQ"
 """Cluster id of local servers: 16 bytes in base64."""
 _LISTENERS = ("clients", "controller")
+_SETTINGS = {
+    "process.roles": "broker,controller",
+    "auto.create.topics.enable": "false",  # topics have the partitions of the plan
+    "offsets.topic.num.partitions": "4",
+    "transaction.state.log.min.isr": "1",
+    "share.coordinator.state.topic.min.isr": "1",
+    "group.initial.rebalance.delay.ms": "0",
+}
+"""What is the same for every server."""
 
 
 def configuration(
@@ -41,7 +50,7 @@ def configuration(
     protocol, copies = ("SASL_PLAINTEXT" if login else "PLAINTEXT"), str(len(quorum))
     clients, controllers = (name.upper() for name in _LISTENERS)
     settings = {
-        "process.roles": "broker,controller",
+        **_SETTINGS,
         "node.id": str(node),
         "listeners": f"{clients}://{HOST}:{port},{controllers}://{HOST}:{controller}",
         "advertised.listeners": f"{clients}://{HOST}:{port}",
@@ -51,14 +60,9 @@ def configuration(
         # Not the dynamic quorum, which stores ports: they may be others at the next start.
         "controller.quorum.voters": ",".join(f"{number}@{HOST}:{where}" for number, where in quorum.items()),
         "log.dirs": str(data / "log"),
-        "auto.create.topics.enable": "false",  # topics have the partitions of the plan
         "offsets.topic.replication.factor": copies,
-        "offsets.topic.num.partitions": "4",
         "transaction.state.log.replication.factor": copies,
-        "transaction.state.log.min.isr": "1",
         "share.coordinator.state.topic.replication.factor": copies,
-        "share.coordinator.state.topic.min.isr": "1",
-        "group.initial.rebalance.delay.ms": "0",
         **({"controlled.shutdown.enable": "false"} if len(quorum) == 1 else {}),
         **(_login(*login) if login else {}),
     }

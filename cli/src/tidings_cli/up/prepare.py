@@ -97,8 +97,18 @@ def prepared(root: Path, options: Options, report: Reporter) -> Iterator[Prepare
     with _locked(folder, report), ports.block() as free:
         numbers = ports.assign(planned.requested_ports, free, options.port_base)
         ports.check({name: numbers[name] for name in planned.fixed_ports})
-        tools = programs.ensure(*planned.tools, report=report.note)
-        yield _write(planned, folder, numbers, tools, options, report)
+        context = RunContext(
+            home=planned.home,
+            folder=folder,
+            ports=numbers,
+            tools=programs.ensure(*planned.tools, report=report.note),
+            environ=os.environ,
+            dapr_api_token=secrets.token_urlsafe(),
+            app_api_token=secrets.token_urlsafe(),
+            subscriptions=planned.subscriptions(),
+            pauses=planned.broker.kind.pauses,
+        )
+        yield _write(planned, context, options, report)
 
 
 @contextmanager
@@ -115,25 +125,8 @@ def _locked(folder: RunFolder, report: Reporter) -> Iterator[None]:
         yield
 
 
-def _write(
-    planned: System,
-    folder: RunFolder,
-    numbers: Mapping[str, int],
-    tools: Mapping[str, Path],
-    options: Options,
-    report: Reporter,
-) -> Prepared:
-    run_context = RunContext(
-        home=planned.home,
-        folder=folder,
-        ports=numbers,
-        tools=tools,
-        environ=os.environ,
-        dapr_api_token=secrets.token_urlsafe(),
-        app_api_token=secrets.token_urlsafe(),
-        subscriptions=planned.subscriptions(),
-        pauses=planned.broker.kind.pauses,
-    )
+def _write(planned: System, context: RunContext, options: Options, report: Reporter) -> Prepared:
+    folder = context.folder
     folder.prepare(planned.data_owners, fresh=options.fresh)
     try:
         planned = planned.suspending(names) if (names := folder.suspended_names) else planned
@@ -143,35 +136,30 @@ def _write(
         )
     password = folder.password
     started = [
-        *_servers(planned, folder, numbers, tools, password),
-        *processes.programs(planned.programs, run_context),
-        *processes.services(planned.instances, run_context),
+        *_servers(planned, context, password),
+        *processes.programs(planned.programs, context),
+        *processes.services(planned.instances, context),
     ]
     write_private(folder.map, json.dumps(planned.map, indent=1))
     for app in planned.apps:
-        _write_app(
-            folder,
-            app,
-            [*_components(app, planned, folder, numbers, password), *planned.app_resources(app)],
-            planned.policy(app),
-        )
+        resources = [*_components(app, planned, context, password), *planned.app_resources(app)]
+        _write_app(folder, app, resources, planned.policy(app))
     mark, extra = {orphans.MARK: str(folder.path)}, {"service": options.environment}
     return Prepared(
         planned,
         folder,
         tuple(replace(item, env={**item.env, **extra.get(item.role, {}), **mark}) for item in started),
-        numbers,
-        run_context.dapr_api_token,
-        run_context.app_api_token,
+        context.ports,
+        context.dapr_api_token,
+        context.app_api_token,
         password,
     )
 
 
-def _servers(
-    planned: System, folder: RunFolder, numbers: Mapping[str, int], tools: Mapping[str, Path], password: str
-) -> list[Process]:
+def _servers(planned: System, context: RunContext, password: str) -> list[Process]:
     """Configure and initialise the local broker and store."""
-    servers = backends.processes(planned.broker, planned.store, numbers, tools, folder.data_root, password)
+    folder, tools = context.folder, context.tools
+    servers = backends.processes(planned.broker, planned.store, context.ports, tools, folder.data_root, password)
     backends.configure(servers, password)
     if planned.broker.process == "kafka":
         data = folder.data("kafka")
@@ -181,9 +169,8 @@ def _servers(
     return servers
 
 
-def _components(
-    app: str, planned: System, folder: RunFolder, numbers: Mapping[str, int], password: str
-) -> list[dict[str, Any]]:
+def _components(app: str, planned: System, context: RunContext, password: str) -> list[dict[str, Any]]:
+    folder, numbers = context.folder, context.ports
     sets = planned.home.root / planned.home.project.components
     # A commit survives the end of any process, as an event in NATS does; only a power cut may undo the last ones.
     state = f"file:{quote(str(folder.data(app) / 'state.db'))}?_pragma=synchronous(NORMAL)"

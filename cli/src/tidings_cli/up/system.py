@@ -150,7 +150,8 @@ def read(root: Path, options: Options) -> System:
     broker = choose(options.broker or home.project.broker, BROKERS, "broker")
     component_set = home.root / home.project.components / broker.kind.name
     folders = [*home.contracts, *([component_set] if component_set.is_dir() else [])]
-    inventory = resources.load(map(_relative, folders))
+    here = Path.cwd()  # findings show the paths, relative to it if possible
+    inventory = resources.load(path.relative_to(here) if path.is_relative_to(here) else path for path in folders)
     planned = _plan(inventory)
     started = instances(home, options.only, options.replicas)
     for instance in started:
@@ -171,11 +172,6 @@ def _plan(inventory: Inventory) -> Plan:
     if errors:
         raise PlanRefused(errors)
     return planned
-
-
-def _relative(path: Path) -> Path:
-    # Findings show these paths, so make them relative to the current folder if possible.
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def describe(finding: Finding) -> str:
