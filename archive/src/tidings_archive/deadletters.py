@@ -289,17 +289,12 @@ def _to_json(row: sa.RowMapping) -> dict[str, Any]:
         "firstAttempt": row["first"] or None,
         "lastAttempt": row["last"] or None,
         "receivedAt": format_time(row["received"]),
-        "replay": _latest_replay(row),
-    }
-
-
-def _latest_replay(row: sa.RowMapping) -> dict[str, Any] | None:
-    """Return the latest replay for the API, or None if there was none."""
-    if not row["replay_id"]:
-        return None
-    return {
-        "replayId": row["replay_id"],
-        "sentAt": format_time(row["sent"]),
-        "outcome": row["outcome"] or UNCONFIRMED,
-        "reason": row["why"],
+        "replay": {
+            "replayId": row["replay_id"],
+            "sentAt": format_time(row["sent"]),
+            "outcome": row["outcome"] or UNCONFIRMED,
+            "reason": row["why"],
+        }
+        if row["replay_id"]
+        else None,
     }

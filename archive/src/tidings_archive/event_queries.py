@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -94,7 +94,9 @@ async def search(connection: AsyncConnection, selection: Selection, limit: int, 
     low, high = await _bounds(connection, selection)
     high = high if before is None else min(high, before - 1)
     number: sa.ColumnElement[int] = events.c.seq
-    kinds = await _kinds(connection) if _uses_type_index(selection) else None
+    # The index of types is the best one if no other condition selects fewer events.
+    narrower = any((selection.text, selection.correlation_id, selection.subject, selection.ids))
+    kinds = await _kinds(connection) if selection.patterns and not narrower else None
     if kinds is not None:
         taken = [kind for kind in kinds if any(pattern.matches(*kind) for pattern in selection.patterns)]
         latest = _latest_by_type(taken, selection, limit + 1, (low, high))
@@ -131,12 +133,6 @@ def _with_words(selection: Selection, dialect: str) -> tuple[sa.Select[Any], sa.
     terms = fulltext.words(selection.text or "", *filter(None, exact))
     has_words, number = fulltext.containing(terms, dialect)
     return sa.select(*READABLE).where(has_words, *conditions_for(selection)), number
-
-
-def _uses_type_index(selection: Selection) -> bool:
-    """Return whether the index of types is the best one: no other condition selects fewer events."""
-    narrower = (selection.text, selection.correlation_id, selection.subject, selection.ids)
-    return bool(selection.patterns) and not any(narrower)
 
 
 async def _kinds(connection: AsyncConnection) -> list[tuple[str, int]] | None:
@@ -226,16 +222,11 @@ def parse_body(body: bytes) -> dict[str, Any]:
 def _is_shallow(value: object) -> bool:
     layer = [value]
     for _ in range(MAX_DEPTH):
-        layer = [child for parent in layer for child in _children(parent)]
+        parents = [parent for parent in layer if isinstance(parent, dict | list)]
+        layer = [child for parent in parents for child in (parent.values() if isinstance(parent, dict) else parent)]
         if not layer:
             return True
     return False
-
-
-def _children(value: object) -> Iterable[object]:
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, list) else ()
 
 
 def format_time(seconds: float) -> str:

@@ -7,7 +7,6 @@ may repeat its notices as often as it likes, and both it and the archive may res
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,7 +18,7 @@ from tidings.messages.events import message_type
 from tidings.outbox.sql import Database, insert_new
 from tidings.outbox.table import SqlContext
 from tidings_archive import deadletters
-from tidings_archive.attribution import Reader, load_subscriptions
+from tidings_archive.attribution import load_subscriptions
 from tidings_archive.domain.notice import describe, is_silent, matter
 from tidings_archive.event_queries import format_time
 from tidings_archive.events import DeadLettersAccumulated, Notice, Owner
@@ -71,21 +70,17 @@ async def check_dead_letters(service: Service, database: Database, chosen: Archi
         waiting = await deadletters.count_open_by_app(connection)
     for app, count in waiting.items():
         if count >= chosen.notice_dead_letters:
+            readers = [reader for reader in load_subscriptions(chosen.map) if reader.app == app and reader.owner]
+            own = sorted({(reader.owner[:253], reader.contact[:2000]) for reader in readers})
             notice = DeadLettersAccumulated(
                 namespace=chosen.namespace,
                 app=app[:253],
                 count=count,
                 threshold=chosen.notice_dead_letters,
-                owners=_owners(app, load_subscriptions(chosen.map)),
+                owners=tuple(Owner(name=name, contact=contact) for name, contact in own)[:100],
             )
             await service.execute(notify, notice)
     await service.execute(_forget, KEPT)
-
-
-def _owners(app: str, readers: Iterable[Reader]) -> tuple[Owner, ...]:
-    """Return the owners of an app, as its subscriptions in the system map name them."""
-    own = {(reader.owner[:253], reader.contact[:2000]) for reader in readers if reader.app == app and reader.owner}
-    return tuple(Owner(name=name, contact=contact) for name, contact in sorted(own))[:100]
 
 
 async def _forget(age: timedelta, context: SqlContext) -> None:

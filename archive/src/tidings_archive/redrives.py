@@ -56,7 +56,8 @@ async def start(order: RedriveOrder, context: SqlContext) -> dict[str, Any]:
         "matched": sum((await preview(connection, letter_filter)).values()),
         "closes": last,
     }
-    detail = f"{row['matched']} dead letters, at most {rate:g} per second: {_describe(letter_filter)}"
+    chosen = [f"{name} {value}" for name, value in msgspec.to_builtins(letter_filter).items() if value is not None]
+    detail = f"{row['matched']} dead letters, at most {rate:g} per second: {', '.join(chosen) or 'all'}"
     await replays.record_start(context, row, order.by, "redrive", detail)
     context.schedule(ContinueRedrive(replay_id=order.replay_id))
     return await replays.get_replay(connection, order.replay_id)
@@ -105,9 +106,3 @@ def _prepare(letter: sa.RowMapping) -> deadletters.PreparedReplay:
 
 def _open(letter_filter: LetterFilter) -> list[sa.ColumnElement[bool]]:
     return [dead_letters.c.state == "open", *deadletters.conditions_for(letter_filter)]
-
-
-def _describe(letter_filter: LetterFilter) -> str:
-    """Describe a filter for the audit log."""
-    values = msgspec.to_builtins(letter_filter)
-    return ", ".join(f"{name} {value}" for name, value in values.items() if value is not None) or "all"

@@ -46,7 +46,13 @@ def build_replay_event(body: bytes, target: ReplayTarget) -> bytes:
         received = decode(body)
         event = _original(received, body)
         attributes = msgspec.json.decode(event, type=dict[str, msgspec.Raw])
-        kept = {name: value for name, value in attributes.items() if _belongs_to_event(name, bytes(value))}
+        kept = {
+            name: value
+            for name, value in attributes.items()
+            if name not in _TRANSPORT_ATTRIBUTES
+            and not name.startswith("failure")
+            and (name == "data" or bytes(value) != b"null")  # null is the same as absent
+        }
         envelope = decode(event)
         # CloudEvents allows integers and booleans; the outbox and daprd read only strings.
         kept |= {name: _json(getattr(envelope, name)) for name in kept.keys() & _TEXTS if bytes(kept[name])[:1] != b'"'}
@@ -71,12 +77,6 @@ def _original(letter: Envelope, body: bytes) -> bytes:
     if letter.originalid and letter.failureclass == MalformedEvent.__name__ and letter.data_base64:
         return base64.b64decode(letter.data_base64)
     return body
-
-
-def _belongs_to_event(name: str, value: bytes) -> bool:
-    if name in _TRANSPORT_ATTRIBUTES or name.startswith("failure"):
-        return False
-    return name == "data" or value != b"null"  # null is the same as absent
 
 
 def _json(text: str) -> msgspec.Raw:
