@@ -154,7 +154,8 @@ class Runner:
                 if self._cancelled and delivery.envelope.identity in self._cancelled:
                     # If its handler cancels the task that it runs in, only a task of its own shows that.
                     running = asyncio.ensure_future(running)
-                outcome = await (running if timeout is None else _within(timeout, running))
+                async with asyncio.timeout(timeout):  # `asyncio.wait_for` can swallow a cancellation in Python 3.11
+                    outcome = await running
         except AlreadyHandled:  # in a batch, perhaps only some were: `Batcher` then attempts them individually
             return Retry("some messages of the batch have been handled before") if delivery.batch_members else Done()
         except BaseException as error:  # noqa: BLE001 - the boundary: any error of a handler is an outcome
@@ -166,7 +167,11 @@ class Runner:
         else:
             if self._cancelled:
                 self._cancelled.discard(delivery.envelope.identity)
-            return _redacted(_with_retry_limit(outcome, handler, delivery, retry), delivery)
+            if isinstance(outcome, Retry) and delivery.attempt > retry.max_retries:
+                outcome = DeadLetter(outcome.reason, "Retry")
+            elif isinstance(outcome, Drop):
+                log.info("event.dropped", handler=handler.name, reason=outcome.reason)
+            return _redacted(outcome, delivery)
         finally:
             handling.reset(token)
 
@@ -185,20 +190,6 @@ def _redacted(outcome: Outcome, delivery: DeliveryContext) -> Outcome:
     if isinstance(outcome, Done):
         return outcome
     return replace(outcome, reason=personal.redact(outcome.reason, personal.personal_values(delivery.envelope)))
-
-
-def _with_retry_limit(outcome: Outcome, handler: Handler, delivery: DeliveryContext, retry: RetryPolicy) -> Outcome:
-    if isinstance(outcome, Retry) and delivery.attempt > retry.max_retries:
-        return DeadLetter(outcome.reason, "Retry")
-    if isinstance(outcome, Drop):
-        log.info("event.dropped", handler=handler.name, reason=outcome.reason)
-    return outcome
-
-
-async def _within(seconds: float, running: Awaitable[T]) -> T:
-    """Limit the run time. `asyncio.wait_for` can swallow a cancellation in Python 3.11."""
-    async with asyncio.timeout(seconds):
-        return await running
 
 
 _POSTPONED = (SidecarUnavailable, StateConflict)
