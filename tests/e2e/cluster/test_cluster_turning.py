@@ -41,6 +41,8 @@ def broker(installed: Installed, request: pytest.FixtureRequest) -> str:
         installed.apps.kubectl("rollout", "status", f"deployment/{name}", "--timeout=300s")
         value += [f"broker.existingSecret={name}", f"broker.egressTo[0].podSelector.matchLabels.app={name}"]
     installed.install_pizza(*(word for item in value for word in ("--set", item)))
+    # The archive belongs to another release; a sidecar that reloads components and Resiliency at once may hang.
+    installed.apps.kubectl("rollout", "restart", "deployment/archive")
     installed.apps.roll_out()
     return name
 
