@@ -12,6 +12,7 @@ import (
 	"github.com/dapr/components-contrib/pubsub/kafka"
 	"github.com/dapr/components-contrib/pubsub/rabbitmq"
 	pubsubredis "github.com/dapr/components-contrib/pubsub/redis"
+	secretsvault "github.com/dapr/components-contrib/secretstores/hashicorp/vault"
 	secretskubernetes "github.com/dapr/components-contrib/secretstores/kubernetes"
 	secretsenv "github.com/dapr/components-contrib/secretstores/local/env"
 	secretsfile "github.com/dapr/components-contrib/secretstores/local/file"
@@ -49,6 +50,7 @@ func init() {
 	nr.DefaultRegistry.RegisterComponent(mdns.NewResolver, "mdns")
 	nr.DefaultRegistry.RegisterComponent(nrsqlite.NewResolver, "sqlite")
 
+	secretstores.DefaultRegistry.RegisterComponent(secretsvault.NewHashiCorpVaultSecretStore, "hashicorp.vault")
 	secretstores.DefaultRegistry.RegisterComponent(secretskubernetes.NewKubernetesSecretStore, "kubernetes")
 	secretstores.DefaultRegistry.RegisterComponent(secretsenv.NewEnvSecretStore, "local.env")
 	secretstores.DefaultRegistry.RegisterComponent(secretsfile.NewLocalSecretStore, "local.file")
