@@ -53,10 +53,19 @@ def test_the_broker_is_switched_by_values(installed: Installed, guest: Guest, br
     guest.eaten(guest.order(), guest.order(deliver=False))
 
 
-def test_two_of_everything(installed: Installed, guest: Guest) -> None:
+@pytest.fixture
+def doubled(installed: Installed) -> Iterator[None]:
+    """Two of everything; afterwards one, and an archive without the PostgreSQL that goes with the upgrade."""
     installed.install_tidings("--set", "replicas=2,archive.replicas=2,archive.databaseSecret=pizza-postgres")
     installed.install_pizza("--set", "defaults.replicas=2,postgres.enabled=true")
     installed.apps.roll_out()
+    yield
+    installed.install_tidings()
+    installed.install_pizza()
+    installed.apps.roll_out()
+
+
+def test_two_of_everything(installed: Installed, guest: Guest, doubled: None) -> None:
     # A replaced workload's pods go after those of its successor are ready.
     until("there are two pods of each service", lambda: all(copies == wanted for copies, wanted in _copies(installed)))
     installed.apps.kubectl("wait", "--for=condition=Ready", "esub", "--all", "--timeout=120s")
