@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,26 +22,32 @@ WEBHOOKS = "keda-admission"
 def keda(installed: Installed) -> Iterator[Cluster]:
     """Install KEDA from the manifests of its Go module."""
     cluster = Cluster(installed.apps.context, "keda")
-    resources = list(yaml.safe_load_all(cluster.kubectl("kustomize", str(module_folder(KEDA) / "config/default"))))
-    manifest = yaml.safe_dump_all(_pinned(each) for each in resources if WEBHOOKS not in each["metadata"]["name"])
-    check_images(cluster.context, manifest)
-    apply = ("apply", "--server-side", "--force-conflicts", "-f", "-")
+    manifests = defaultdict[str, list[dict[str, Any]]](list)
+    for resource in yaml.safe_load_all(cluster.kubectl("kustomize", str(module_folder(KEDA) / "config/default"))):
+        if WEBHOOKS not in resource["metadata"]["name"]:
+            manifests[resource["metadata"].get("namespace", cluster.namespace)].append(_pinned(resource))
+    check_images(cluster.context, yaml.safe_dump_all(manifests[cluster.namespace]))
+
+    def each(*words: str) -> None:
+        for namespace, resources in manifests.items():
+            Cluster(cluster.context, namespace).kubectl(*words, "-f", "-", stdin=yaml.safe_dump_all(resources))
+
     try:
-        cluster.kubectl(*apply, stdin=manifest)
+        each("apply", "--server-side", "--force-conflicts")
         for name in ("keda-operator", "keda-metrics-apiserver"):
             cluster.kubectl("rollout", "status", f"deployment/{name}", "--timeout=300s")
         cluster.kubectl("wait", "--for=condition=Available", "apiservice/v1beta1.external.metrics.k8s.io")
         yield cluster
     finally:
         # An API service without a server behind it would keep every namespace from being deleted.
-        cluster.kubectl("delete", "--ignore-not-found", "--timeout=300s", "-f", "-", stdin=manifest)
+        each("delete", "--ignore-not-found", "--timeout=300s")
 
 
 def _pinned(resource: dict[str, Any]) -> dict[str, Any]:
-    """Name the release's image instead of the latest one, which a node always pulls."""
+    """Name the release's image instead of that of the main branch, which a node always pulls."""
     if resource["kind"] == "Deployment":
         for container in resource["spec"]["template"]["spec"]["containers"]:
-            container["image"] = container["image"].replace(":latest", f":{KEDA.rpartition('@v')[2]}")
+            container["image"] = f"{container['image'].rpartition(':')[0]}:{KEDA.rpartition('@v')[2]}"
             container["imagePullPolicy"] = "IfNotPresent"
     return resource
 

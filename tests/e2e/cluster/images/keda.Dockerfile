@@ -5,4 +5,3 @@ FROM ${BASE}
 COPY operator /keda
 COPY adapter /usr/local/bin/keda-adapter
 USER 65532:65532
-ENTRYPOINT ["/keda"]
