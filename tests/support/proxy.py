@@ -98,6 +98,7 @@ class FaultProxy:
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            far_writer.transport.abort()  # before anything is awaited: this task may be cancelled again
             for way in ways:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
