@@ -36,7 +36,9 @@ def keda(installed: Installed) -> Iterator[Cluster]:
         each("apply", "--server-side", "--force-conflicts")
         for name in ("keda-operator", "keda-metrics-apiserver"):
             cluster.kubectl("rollout", "status", f"deployment/{name}", "--timeout=300s")
-        cluster.kubectl("wait", "--for=condition=Available", "apiservice/v1beta1.external.metrics.k8s.io")
+        cluster.kubectl(
+            "wait", "--for=condition=Available", "apiservice/v1beta1.external.metrics.k8s.io", "--timeout=300s"
+        )
         yield cluster
     finally:
         # An API service without a server behind it would keep every namespace from being deleted.
