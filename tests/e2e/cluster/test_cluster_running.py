@@ -61,7 +61,7 @@ async def test_a_subscription_brings_a_consumer_into_play_and_its_end_takes_it_o
         assert report.faultless, str(report)
         cluster.kubectl("delete", "esub/receiver-told")
         until("it has no Subscription any more", lambda: not _subscriptions(cluster, "receiver"))
-        until("its sidecar reads no more", lambda: "receiver-told" not in _reads(cluster, "receiver"))
+        until("its sidecar reads no more", lambda: "receiver-told" not in reads(cluster, "receiver"))
         await numbers.send([after])
         await asyncio.sleep(5)  # long enough for what would still come
         removed = await numbers.report([after])
@@ -73,7 +73,7 @@ def _subscriptions(cluster: Cluster, app: str) -> list[str]:
     return cluster.kubectl("get", "subscriptions.dapr.io", "-l", f"tidings.dev/app={app}", "-o", "name").split()
 
 
-def _reads(cluster: Cluster, app: str) -> str:
+def reads(cluster: Cluster, app: str) -> str:
     """Return the subscriptions reported by the app's sidecar."""
     asked = (
         "import os, urllib.request as u; r = u.Request('http://127.0.0.1:3500/v1.0/metadata',"

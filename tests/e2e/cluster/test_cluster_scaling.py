@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from tests.e2e.cluster.conftest import Guest, Installed
+from tests.e2e.cluster.test_cluster_running import reads
 from tests.support.definitions import KEDA, module_folder
 from tests.support.livecluster import Cluster, check_images, until
 
@@ -75,7 +76,7 @@ def test_replicas_follow_the_events_that_wait(installed: Installed, guest: Guest
     cluster.kubectl("patch", "scaledobject/loyalty", "--type=merge", "-p", json.dumps({"spec": quick}))
 
     _suspend(cluster, suspend=True)
-    until("loyalty reads no more", lambda: _observed(cluster) == "Suspended")
+    until("loyalty's sidecar reads no more", lambda: "orders.orderCompleted" not in reads(cluster, "loyalty"))
     orders = [guest.order(deliver=number % 2 == 0) for number in range(LAG * MOST)]
     guest.eaten(*orders)
     until("there are as many replicas as the lag asks for", lambda: _replicas(cluster) == MOST, patience=240)
@@ -92,7 +93,3 @@ def _suspend(cluster: Cluster, *, suspend: bool) -> None:
 def _replicas(cluster: Cluster) -> int:
     deployment = json.loads(cluster.kubectl("get", "deployment/loyalty", "-o", "json"))
     return int(deployment["status"].get("readyReplicas", 0))
-
-
-def _observed(cluster: Cluster) -> str:
-    return str(cluster.conditions("eventsubscriptions", SUBSCRIPTION).get("Observed", {}).get("reason"))
