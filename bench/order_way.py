@@ -265,9 +265,10 @@ event waited for others to share its commit, and the broker brings the next one 
 
 The limit of 1 s for the confirmations of 200 orders at once is about the floor: three events of each order have to
 be delivered before it is confirmed, and 600 events take 1.8 to 2.1 s of CPU, thus about 1 s on two cores, in
-services that do nothing. Here, an order is five events until it is confirmed, with the commands and both versions of the
-confirmation, which tracking and the archive read as well: 1,000 events of 9 ms take 4.5 s on two cores. Where staff and
-ovens take no time, the confirmations share the cores with all 3,900 events of these orders, which take 35 to 40 s of CPU."""
+services that do nothing. Here, an order is five events until it is confirmed, with the commands and both versions of
+the confirmation, which tracking and the archive read as well: 1,000 events of 9 ms take 4.5 s on two cores. Where staff
+and ovens take no time, the confirmations share the cores with all 3,900 events of these orders, which take 35 to 40 s
+of CPU."""
 
 
 MEMORY = """\
