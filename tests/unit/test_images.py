@@ -221,7 +221,10 @@ _BASES = {
         (f"images/{name}.Dockerfile", "python:3.11-slim-bookworm")
         for name in ("operator", "archive", "service", "simulators")
     ),
-    *((f"tests/e2e/cluster/images/{name}.Dockerfile", "debian:bookworm-slim") for name in ("rabbitmq", "kafka", "keda")),
+    *(
+        (f"tests/e2e/cluster/images/{name}.Dockerfile", "debian:bookworm-slim")
+        for name in ("rabbitmq", "kafka", "keda")
+    ),
     ("tests/e2e/cluster/foreign/billing.Dockerfile", "debian:bookworm-slim"),
     ("tests/e2e/cluster/foreign/crm.Dockerfile", "python:3.11-slim-bookworm"),
     ("images/nats.Dockerfile", "python:3.11-slim-bookworm"),
