@@ -16,6 +16,7 @@ import kopf
 import pytest
 import pytest_asyncio
 import yaml
+from tests.operator import shop
 from tests.operator.cluster import MANIFESTS, OPERATOR, Cluster, running
 
 from tidings_cli.programs import ProgramError, ensure
@@ -65,16 +66,18 @@ def cluster(ports: Ports, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 @pytest.fixture
-def namespace(cluster: Cluster) -> Iterator[str]:
+def namespace(cluster: Cluster) -> str:
     """A namespace that only this test uses; without controllers it could not be deleted, and need not be.
 
-    Its resources are deleted: `tidings plan` of a later test looks at those of the whole cluster.
+    It is the only one with resources: `tidings plan` looks at those of the whole cluster.
     """
+    for kind in ("eventsubscriptions", "eventreplays", "eventtypes"):
+        left = cluster.get(f"/apis/{shop.GROUP}/{kind}")["items"]
+        for used in {item["metadata"]["namespace"] for item in left}:
+            cluster.delete(f"/apis/{shop.GROUP}/namespaces/{used}/{kind}")
     name = f"test-{next(_numbers)}"
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    yield name
-    for kind in ("eventsubscriptions", "eventreplays", "eventtypes"):
-        cluster.delete(f"/apis/tidings.dev/v1alpha1/namespaces/{name}/{kind}")
+    return name
 
 
 def login(cluster: Cluster, token: str = OPERATOR, server: str = "") -> Callable[[], kopf.ConnectionInfo]:
