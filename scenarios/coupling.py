@@ -7,8 +7,6 @@ events, all orders are accepted and the points follow once loyalty is back; coup
     python scenarios/coupling.py --orders 20
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import statistics

@@ -5,8 +5,6 @@ Uses the system started by `make run`; otherwise it starts one and stops it afte
     python scenarios/demo.py --orders 200
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import statistics

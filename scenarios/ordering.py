@@ -1,7 +1,5 @@
 """Simulated customers for scenarios and system tests; they use the HTTP APIs only."""
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 import random

@@ -6,8 +6,6 @@
 Needs Chromium on PATH. Apart from ids and times, the pictures are the same in each run.
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import json

@@ -8,8 +8,6 @@ of services or sidecars grows by more than a quarter between the first and the l
 interruption, the events in flight are checked again. The report is `report.json` in the folder.
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import random

@@ -8,8 +8,6 @@ is stopped before the readers may begin.
     python scenarios/sparse.py --readers 1,2,5,10 --orders 20 --rounds 3
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import json

@@ -13,8 +13,6 @@ Control API for tests:
 An account is opened by its first entry, unless it was set to unknown. With --data, all data survives a restart.
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import sqlite3

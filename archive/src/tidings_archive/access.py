@@ -7,8 +7,6 @@ the token together with the header: with the header alone, clients that bypass t
 serves one namespace: its tokens and users have rights in no other one.
 """
 
-from __future__ import annotations
-
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """HTTP API for archived events: search, read and count. Reads do not wait for writes."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager

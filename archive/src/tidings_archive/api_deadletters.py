@@ -1,7 +1,5 @@
 """HTTP API for dead letters: list, read, replay and discard."""
 
-from __future__ import annotations
-
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 

@@ -1,7 +1,5 @@
 """HTTP API for erasing a person."""
 
-from __future__ import annotations
-
 from http import HTTPStatus
 from typing import Annotated
 

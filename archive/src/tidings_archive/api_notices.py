@@ -1,7 +1,5 @@
 """The archive's HTTP API for notices to owners: the operator sends them, and people read them."""
 
-from __future__ import annotations
-
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 

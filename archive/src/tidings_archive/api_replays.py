@@ -1,7 +1,5 @@
 """HTTP API for replays: start, read and cancel."""
 
-from __future__ import annotations
-
 from http import HTTPStatus
 from typing import Annotated, Any
 

@@ -1,7 +1,5 @@
 """HTTP API for subscriptions: which ones are suspended; suspend and resume."""
 
-from __future__ import annotations
-
 from http import HTTPStatus
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """Audit log. An entry is written in the same transaction as the action that it describes."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from datetime import UTC, datetime
 

@@ -1,7 +1,5 @@
 """Scheduled commands of the archive, which never leave the service."""
 
-from __future__ import annotations
-
 from tidings import Event, command
 
 

@@ -3,8 +3,6 @@
 The page has no rights of its own: its user may do what the archive's API allows (`tidings_archive.access`).
 """
 
-from __future__ import annotations
-
 import time
 from http import HTTPStatus
 from importlib.resources import files

@@ -1,7 +1,5 @@
 """Apps that events can be replayed to: those whose dead letters reach the archive; and what waits for them."""
 
-from __future__ import annotations
-
 import ssl
 from functools import cache
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Queries and operator actions on dead letters; each action is one unit of work."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

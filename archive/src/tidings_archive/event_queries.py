@@ -1,7 +1,5 @@
 """Queries for archived events."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Commands to the archive, the events that it publishes, and the notices to owners (`tidings.*`)."""
 
-from __future__ import annotations
-
 from datetime import date, datetime
 from typing import Annotated, Any, Literal
 

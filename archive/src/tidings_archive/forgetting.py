@@ -1,7 +1,5 @@
 """Erases persons: destroys the key of a person, and asks the services to delete what they store about that person."""
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 

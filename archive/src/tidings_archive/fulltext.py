@@ -3,8 +3,6 @@
 The words are split here rather than by the databases, because each of them has rules of its own.
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
 

@@ -1,7 +1,5 @@
 """Handlers of the archive: store every event and dead letter, and run replays."""
 
-from __future__ import annotations
-
 from tidings import Handlers, Received
 from tidings.conventions import DEAD_LETTER_PREFIX
 from tidings.messages.events import message_type

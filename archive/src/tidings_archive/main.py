@@ -1,7 +1,5 @@
 """The archive service, wired: `uvicorn tidings_archive.main:app`."""
 
-from __future__ import annotations
-
 from tidings import Service
 from tidings.fastapi import create_app
 from tidings.outbox.table import TableOutbox

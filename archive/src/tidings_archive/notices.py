@@ -4,8 +4,6 @@ The record of what was sent is a row per matter, written in the transaction that
 may repeat its notices as often as it likes, and both it and the archive may restart.
 """
 
-from __future__ import annotations
-
 import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any

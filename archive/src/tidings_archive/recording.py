@@ -1,7 +1,5 @@
 """Stores incoming events once, and dead letters once per subscription and event."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any

@@ -4,8 +4,6 @@ A redrive sends each dead letter that was open when it was requested, and is sti
 batch of the dead letters that it sends.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Builds replayed events: the original event, addressed to one subscription."""
 
-from __future__ import annotations
-
 import base64
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Records the outcomes of replays that consumers confirm. They alone decide the state of a replayed dead letter."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime

@@ -8,8 +8,6 @@ A replay covers events up to a sequence number, not up to a time: the number of 
 `ARCHIVE_REPLAY_SETTLE` has passed.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Response types of the API, for its OpenAPI description: docs/reference/archive-api.json."""
 
-from __future__ import annotations
-
 from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict

@@ -1,7 +1,5 @@
 """Deletes archived events older than `ARCHIVE_RETENTION` allows for their type."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta

@@ -1,7 +1,5 @@
 """Settings of archive, from the environment with the prefix `ARCHIVE_`."""
 
-from __future__ import annotations
-
 import re
 from datetime import timedelta
 from functools import cache

@@ -1,7 +1,5 @@
 """Encoding of events for the database: any bytes can be stored, and are read back unchanged."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Mapping

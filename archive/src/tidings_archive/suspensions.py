@@ -3,8 +3,6 @@
 A suspended subscription has no Dapr Subscription: its events wait at the broker.
 """
 
-from __future__ import annotations
-
 import asyncio
 import os
 import ssl

@@ -1,7 +1,5 @@
 """The archive's tables. A change needs a migration: see `tidings_archive.migrations`."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import sqlalchemy as sa

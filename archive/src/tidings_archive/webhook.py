@@ -4,8 +4,6 @@ The address comes from the archive's own environment, never from a resource or r
 archive call anything. It is a secret: no log line or API response has it.
 """
 
-from __future__ import annotations
-
 import asyncio
 import re
 from collections.abc import Awaitable, Callable

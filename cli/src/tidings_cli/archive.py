@@ -1,7 +1,5 @@
 """HTTP client of the archive for the command line; its errors tell how to fix them."""
 
-from __future__ import annotations
-
 import getpass
 import os
 import socket

@@ -3,8 +3,6 @@
 The `kubernetes` package takes most of a second to import, so it is imported only by commands that use a cluster.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field

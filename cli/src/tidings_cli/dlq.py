@@ -1,7 +1,5 @@
 """`tidings dlq`: list, show, replay and discard dead letters."""
 
-from __future__ import annotations
-
 import itertools
 import time
 from collections import Counter

@@ -1,7 +1,5 @@
 """`tidings doctor`: check what the local run or a cluster needs, and name a fix for each missing part."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import platform

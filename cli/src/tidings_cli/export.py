@@ -1,7 +1,5 @@
 """`tidings export`: write the JSON Schemas of a module's events."""
 
-from __future__ import annotations
-
 import importlib
 import json
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """`tidings forget`: destroy a person's key, so that their personal data is unreadable wherever it is kept."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """`tidings new`: write a service, and the project around it where there is none, from the packaged templates."""
 
-from __future__ import annotations
-
 import importlib.util
 import keyword
 import re

@@ -1,7 +1,5 @@
 """`tidings replay`: replay archived events to one consumer."""
 
-from __future__ import annotations
-
 import time
 from datetime import UTC, datetime
 from typing import Annotated, Any

@@ -1,7 +1,5 @@
 """Event-driven services on Dapr: publish events, consume each of them once, and see which services consume them."""
 
-from __future__ import annotations
-
 import importlib
 from typing import TYPE_CHECKING, Any
 

@@ -6,8 +6,6 @@ careless `sys.exit()` in a library would stop the service. Here they are failure
 pause.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable

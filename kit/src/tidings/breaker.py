@@ -5,8 +5,6 @@ open, a burst for a service that has just recovered. purgatory also raises the s
 traceback grows with every rejected call.
 """
 
-from __future__ import annotations
-
 import random
 import time
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Time within one process, unaffected by changes to the system clock."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar

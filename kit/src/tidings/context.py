@@ -5,8 +5,6 @@ guaranteed depends on the outbox strategy (`tidings.outbox`): each has a context
 that it can commit together with the messages.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Exceptions of the SDK, in one hierarchy below `TidingsError`."""
 
-from __future__ import annotations
-
 
 class TidingsError(Exception):
     """Base of all exceptions that the SDK raises deliberately."""

@@ -7,8 +7,6 @@
 `tidings.messages.personal` describes their effect.
 """
 
-from __future__ import annotations
-
 import msgspec
 
 CLASSIFICATION = "x-data-classification"

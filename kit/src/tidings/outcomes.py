@@ -1,7 +1,5 @@
 """Outcomes: every handling of an event ends in exactly one of them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from tidings.errors import UnknownOutcome

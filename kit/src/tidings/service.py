@@ -1,7 +1,5 @@
 """A service: its handlers, its outbox and its lifecycle."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime

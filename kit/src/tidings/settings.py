@@ -1,7 +1,5 @@
 """Settings, read from the environment. Names without the prefix `TIDINGS_` are set by Dapr."""
 
-from __future__ import annotations
-
 import socket
 from pathlib import Path
 from typing import Literal

@@ -5,8 +5,6 @@ SQLite overwrites the key with zeros. A key is kept in memory for at most `KEPT`
 forgotten person stays readable.
 """
 
-from __future__ import annotations
-
 import os
 import sqlite3
 import stat

@@ -8,8 +8,6 @@ A call to the database blocks the process, because events are encoded synchronou
 for each person, and at most `_DEADLINE` while the database does not answer.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import threading

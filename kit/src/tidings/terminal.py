@@ -1,7 +1,5 @@
 """Escape text from outside before it is written to a terminal."""
 
-from __future__ import annotations
-
 import unicodedata
 
 _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})

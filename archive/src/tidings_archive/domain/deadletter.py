@@ -1,7 +1,5 @@
 """Life cycle of a dead letter: open until it is handled or discarded. The consumer confirms the outcome of a replay."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal

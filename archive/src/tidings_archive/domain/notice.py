@@ -1,7 +1,5 @@
 """Notices to owners: what makes two of them the same, and what they say. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta

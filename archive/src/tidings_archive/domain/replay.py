@@ -1,7 +1,5 @@
 """Pacing of replays."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal

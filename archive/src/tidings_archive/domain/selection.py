@@ -1,7 +1,5 @@
 """Selection of events by type, version, time, correlation id and other attributes."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from datetime import datetime

@@ -4,8 +4,6 @@ Add one with `alembic -c archive/alembic.ini revision --autogenerate -m "…"`. 
 The tables of the SDK (outbox, inbox) are not part of it: every service has them, and the SDK creates them.
 """
 
-from __future__ import annotations
-
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config

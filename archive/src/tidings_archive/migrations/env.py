@@ -1,7 +1,5 @@
 """Alembic's environment: it runs in the connection and the transaction of the caller."""
 
-from __future__ import annotations
-
 import sqlalchemy as sa
 from alembic import context
 

@@ -1,7 +1,5 @@
 """Exceptions raised while a program is obtained."""
 
-from __future__ import annotations
-
 from tidings.errors import TidingsError
 
 

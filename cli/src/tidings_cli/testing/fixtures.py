@@ -7,8 +7,6 @@ Import the ones you use into a conftest.py:
 Servers are started once for a test process (with pytest-xdist once for each worker), sidecars and apps for each test.
 """
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol

@@ -1,7 +1,5 @@
 """Real programs for tests, each on a free port with a folder of its own: brokers, PostgreSQL, daprd."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os

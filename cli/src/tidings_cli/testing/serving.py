@@ -1,7 +1,5 @@
 """Serves an ASGI app over HTTP in the same process and event loop."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager

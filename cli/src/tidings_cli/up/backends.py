@@ -4,8 +4,6 @@
 components in the project's `components/` folder, whose placeholders are filled with `values`.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import pwd

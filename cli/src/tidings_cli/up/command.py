@@ -1,7 +1,5 @@
 """The command `tidings up`."""
 
-from __future__ import annotations
-
 import asyncio
 import signal
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Control of a running system from another program, through its state file and signals."""
 
-from __future__ import annotations
-
 import os
 import signal
 import time

@@ -3,8 +3,6 @@
 They are separate from `up`, whose imports take a second.
 """
 
-from __future__ import annotations
-
 import itertools
 import sys
 import time

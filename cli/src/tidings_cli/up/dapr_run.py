@@ -1,7 +1,5 @@
 """Export of a run as a file for `dapr run -f`, the Dapr CLI's multi-app run."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Errors of the local run. Messages name the problem, its location and the fix."""
 
-from __future__ import annotations
-
 from tidings.errors import TidingsError
 
 

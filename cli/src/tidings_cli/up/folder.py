@@ -12,8 +12,6 @@ logs/<process>.log
 ```
 """
 
-from __future__ import annotations
-
 import os
 import secrets
 import shutil

@@ -1,7 +1,5 @@
 """Configuration and initialisation of a local Kafka server, which is a broker and its own controller."""
 
-from __future__ import annotations
-
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path

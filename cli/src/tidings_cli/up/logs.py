@@ -1,7 +1,5 @@
 """Log lines of all processes: bounded log files, and parsing for display."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections import deque

@@ -1,7 +1,5 @@
 """The latest notices to owners for `tidings ps`, from the archive of the run."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from textwrap import shorten

@@ -5,8 +5,6 @@ elsewhere, all processes may be. A process belongs to the run only if it is in a
 process starts one) and its environment names the run folder.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from pathlib import Path

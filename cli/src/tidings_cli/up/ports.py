@@ -1,7 +1,5 @@
 """Assignment of ports: fixed ones must be free, the others come from a block reserved for this run."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import random

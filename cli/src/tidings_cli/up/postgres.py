@@ -1,7 +1,5 @@
 """Initialisation of the local PostgreSQL server."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 from pathlib import Path

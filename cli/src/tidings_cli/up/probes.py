@@ -1,7 +1,5 @@
 """Readiness probes. A probe is data; `problem` runs it."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """A process of the system as data: planned by pure code, run by the supervisor."""
 
-from __future__ import annotations
-
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Planning of a project's processes: arguments, environment, ports. Pure: nothing is started or written."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Collection, Mapping, Sequence

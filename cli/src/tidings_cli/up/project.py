@@ -1,7 +1,5 @@
 """Parser of `tidings.yaml`, which lists a system's services and programs. Errors name line, column and field."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Iterator

@@ -12,8 +12,6 @@
 | `$$` | a dollar sign |
 """
 
-from __future__ import annotations
-
 import string
 from collections.abc import Mapping
 

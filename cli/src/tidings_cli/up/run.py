@@ -13,8 +13,6 @@ async with running(root, Options(free_ports=True, run_dir=tmp_path, broker="redi
 ```
 """
 
-from __future__ import annotations
-
 import asyncio
 import os
 import signal

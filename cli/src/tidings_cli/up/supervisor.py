@@ -1,7 +1,5 @@
 """Supervision of one process: start, readiness, restart after a crash, stop."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import signal

@@ -1,7 +1,5 @@
 """Batches: messages that wait for the same handler are handled in one unit of work."""
 
-from __future__ import annotations
-
 import asyncio
 from dataclasses import dataclass, field, replace
 from functools import wraps

@@ -5,8 +5,6 @@ the sidecar has decoded and re-encoded each event: integers beyond 2**53 have lo
 alphabetical order.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial

@@ -10,8 +10,6 @@ The service publishes every dead letter itself, with an id of its own. If publis
   `logged`. Nothing is retried forever.
 """
 
-from __future__ import annotations
-
 import base64
 import re
 import time

@@ -17,8 +17,6 @@ An event whose attempt is slow leaves the queue in the same way while that attem
 `tidings.consume.departure`.
 """
 
-from __future__ import annotations
-
 import asyncio
 import random
 from collections import Counter, defaultdict

@@ -1,7 +1,5 @@
 """Registration of message handlers. `Handlers` is for events what an APIRouter is for requests."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace

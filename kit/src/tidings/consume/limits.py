@@ -5,8 +5,6 @@ than its limit of unacknowledged messages and keeps the rest. After its acknowle
 waiting events: see `InFlightDeduplication`.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable

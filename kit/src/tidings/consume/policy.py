@@ -3,8 +3,6 @@
 The operator (ConfigMap), `tidings up` and `tidings render` write the same JSON; `TIDINGS_POLICY` names the file.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import msgspec

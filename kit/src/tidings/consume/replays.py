@@ -1,7 +1,5 @@
 """Reports the outcomes of replayed events to the archive, since only the consumer knows them."""
 
-from __future__ import annotations
-
 import uuid
 from dataclasses import dataclass
 from typing import Literal

@@ -1,7 +1,5 @@
 """Runs a handler as a unit of work, and repeats it after write conflicts."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import random

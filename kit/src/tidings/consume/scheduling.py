@@ -1,7 +1,5 @@
 """Delivers scheduled messages to the handlers of the service, and retries them until they have an outcome."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable

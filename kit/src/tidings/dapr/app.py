@@ -4,8 +4,6 @@ It is meant for services that migrate step by step: only the import changes. New
 several times faster and deduplicate events.
 """
 
-from __future__ import annotations
-
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Sequence

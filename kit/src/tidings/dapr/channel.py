@@ -9,8 +9,6 @@ that the server sets, and orderly shutdown. The connection has no compression st
 of size 0 and sends literals only. Therefore a header block always has the same meaning, and is encoded or decoded once.
 """
 
-from __future__ import annotations
-
 import asyncio
 import math
 import ssl

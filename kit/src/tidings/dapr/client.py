@@ -1,7 +1,5 @@
 """The Dapr sidecar, over gRPC."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType

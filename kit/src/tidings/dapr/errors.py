@@ -5,8 +5,6 @@ parsed. The messages are those of dapr 1.18.1 and components-contrib 1.18.0; the
 programs.
 """
 
-from __future__ import annotations
-
 import re
 
 from grpc import StatusCode

@@ -1,7 +1,5 @@
 """Protocol of a sidecar, as the SDK uses it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol

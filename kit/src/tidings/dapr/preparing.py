@@ -1,7 +1,5 @@
 """Adds the trace context and partition key that daprd requires to a structured CloudEvent."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import msgspec

@@ -1,7 +1,5 @@
 """Context of a delivery: the message being handled and the subscription that delivered it."""
 
-from __future__ import annotations
-
 import msgspec
 
 from tidings.messages.envelope import Envelope, Received

@@ -14,8 +14,6 @@ The data stays raw bytes: it is decoded once the metadata has determined its typ
 Everything else is malformed.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import codecs

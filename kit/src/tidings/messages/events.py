@@ -10,8 +10,6 @@ class and the consumer's own, smaller one: a consumer declares only the fields i
         items: list[Line]
 """
 
-from __future__ import annotations
-
 import dataclasses
 import re
 import typing

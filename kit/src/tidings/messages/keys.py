@@ -3,8 +3,6 @@
 Dapr rejects `||` in a key, PostgreSQL rejects NUL, and the stores limit the length of keys, some to 255 characters.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 from urllib.parse import quote

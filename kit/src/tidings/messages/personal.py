@@ -21,8 +21,6 @@ around it. The value names its person: `encrypted:v1:`, base64url of the pseudon
 ciphertext. It is bound to the document's key.
 """
 
-from __future__ import annotations
-
 import base64
 import json
 import os

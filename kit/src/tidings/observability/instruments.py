@@ -5,8 +5,6 @@ event, a third of the total handling cost. The metrics here may be updated from 
 loop.
 """
 
-from __future__ import annotations
-
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from itertools import accumulate

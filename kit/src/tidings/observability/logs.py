@@ -1,7 +1,5 @@
 """Structured logs: one JSON object per line, with the correlation id of the event being handled."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import MutableMapping
 from contextvars import ContextVar

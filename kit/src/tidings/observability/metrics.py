@@ -1,7 +1,5 @@
 """Prometheus metrics of a service; `tidings.web.metrics` serves them on a separate port."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

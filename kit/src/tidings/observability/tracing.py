@@ -8,8 +8,6 @@ Baggage (W3C) works without tracing: `opentelemetry.baggage` has the baggage of 
 events carry the current baggage.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext

@@ -29,8 +29,6 @@ Guarantees on failure:
 - Database down: commands fail with `SidecarUnavailable`; the broker redelivers events.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import time

@@ -3,8 +3,6 @@
 The format is described in PostgreSQL's documentation, "Logical Replication Message Formats". Pure: bytes in, rows out.
 """
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, field

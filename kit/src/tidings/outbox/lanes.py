@@ -23,8 +23,6 @@ Guarantees on failure:
   soon as the store answers.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import random

@@ -1,7 +1,5 @@
 """Interface of the outbox strategies."""
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime

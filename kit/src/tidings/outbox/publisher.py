@@ -1,7 +1,5 @@
 """Publishes events, and batches those that arrive while a call for the same topic is in flight."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import deque
 from dataclasses import dataclass, field

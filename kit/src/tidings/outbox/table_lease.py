@@ -1,7 +1,5 @@
 """Leases of lanes: an instance delivers the rows of its own lane, and of lanes it adopted from silent instances."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable
 from datetime import timedelta

@@ -1,7 +1,5 @@
 """Publishes the rows of the outbox: in batches, in order per subject, with back-off after a failure."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import random

@@ -1,7 +1,5 @@
 """Delivers scheduled messages to the service itself when they are due."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Tables of the table strategy, in the service's own database next to its own tables."""
 
-from __future__ import annotations
-
 import sqlalchemy as sa
 
 metadata = sa.MetaData()

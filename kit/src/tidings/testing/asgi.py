@@ -1,7 +1,5 @@
 """Calls an ASGI app without a server: requests of a sidecar, and the lifespan protocol."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
 from contextlib import asynccontextmanager

@@ -1,7 +1,5 @@
 """In-memory pub/sub: a durable broker with the consuming half of every app's sidecar."""
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 import json

@@ -1,7 +1,5 @@
 """A virtual clock."""
 
-from __future__ import annotations
-
 
 class Clock:
     """Seconds since 1970, advanced by the test only. Call it to read it: `clock()`."""

@@ -1,7 +1,5 @@
 """Fault injection: which call of a sidecar fails, when, and how."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Delivery attempts that a Dapr Resiliency allows for a message."""
 
-from __future__ import annotations
-
 from typing import Any
 
 

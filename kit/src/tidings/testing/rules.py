@@ -1,7 +1,5 @@
 """Evaluates Dapr's routing rules as daprd does."""
 
-from __future__ import annotations
-
 import json
 from types import ModuleType
 from typing import Any

@@ -1,7 +1,5 @@
 """An in-memory implementation of `tidings.dapr.Sidecar`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """An in-memory state store with Dapr's etags, first-write concurrency, times to live and transactions."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass

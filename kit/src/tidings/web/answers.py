@@ -1,7 +1,5 @@
 """Reads HTTP responses up to a size limit."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from typing import Protocol
 

@@ -1,7 +1,5 @@
 """API documentation page with local assets; FastAPI's own page loads its scripts from a CDN."""
 
-from __future__ import annotations
-
 from html import escape
 from importlib.resources import files
 

@@ -4,8 +4,6 @@ Starlette's `TrustedHostMiddleware` rejects IPv6 addresses and accepts only list
 are read, because a chunked request has no `Content-Length`.
 """
 
-from __future__ import annotations
-
 import asyncio
 import ipaddress
 import re

@@ -1,7 +1,5 @@
 """Serves Prometheus metrics on a separate port, so that clients of the service cannot read them."""
 
-from __future__ import annotations
-
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Web pages of services: static files without a build step, and views that a script selects by path."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from http import HTTPStatus
 

@@ -1,7 +1,5 @@
 """Error responses as problem details (RFC 9457)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any

@@ -4,8 +4,6 @@ With httptools, uvicorn accepts request heads of any size, waits indefinitely fo
 responses indefinitely. `tidings.web.guard` limits bodies.
 """
 
-from __future__ import annotations
-
 import asyncio
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol

@@ -1,7 +1,5 @@
 """Limits the number of concurrent server-sent event streams, each of which holds a connection open."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager

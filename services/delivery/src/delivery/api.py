@@ -1,7 +1,5 @@
 """The drivers' HTTP API."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Literal

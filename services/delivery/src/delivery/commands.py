@@ -1,7 +1,5 @@
 """Scheduled messages of the delivery service; they never leave it."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from delivery.domain import Status

@@ -1,7 +1,5 @@
 """Events published by the delivery service."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """Event handlers of the delivery service."""
 
-from __future__ import annotations
-
 from delivery.commands import DriveOn, GiveUp, HandOver, UpdateRoster
 from delivery.consumed import OrderCancelled, OrderConfirmed, PizzaBoxed
 from delivery.domain import Delivery, Recipient, Status

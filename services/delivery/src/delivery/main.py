@@ -1,7 +1,5 @@
 """ASGI application of the delivery service: `uvicorn delivery.main:app`."""
 
-from __future__ import annotations
-
 from delivery.api import router
 from delivery.handlers import handlers
 from delivery.use_cases.rostering import open_roster

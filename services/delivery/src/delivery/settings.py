@@ -1,7 +1,5 @@
 """Settings of delivery, from the environment."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 from functools import cache
 from typing import Annotated, Any

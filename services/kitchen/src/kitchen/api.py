@@ -1,7 +1,5 @@
 """The kitchen's HTTP API."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime

@@ -1,7 +1,5 @@
 """Scheduled messages of the kitchen; they never leave it."""
 
-from __future__ import annotations
-
 from kitchen.domain import Step
 from tidings import Event, command
 

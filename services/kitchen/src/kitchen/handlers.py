@@ -1,7 +1,5 @@
 """Handlers of the kitchen for events and for its own scheduled messages."""
 
-from __future__ import annotations
-
 from kitchen import events
 from kitchen.commands import IndexTicket, TakeStep
 from kitchen.consumed import OrderCancelled, OrderConfirmed, RecipePublished

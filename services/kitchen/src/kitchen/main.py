@@ -1,7 +1,5 @@
 """ASGI application of the kitchen service: `uvicorn kitchen.main:app`."""
 
-from __future__ import annotations
-
 from kitchen.api import router
 from kitchen.handlers import handlers
 from kitchen.settings import settings

@@ -1,7 +1,5 @@
 """Use cases of the kitchen, one unit of work each, and the steps of a ticket."""
 
-from __future__ import annotations
-
 import asyncio
 from dataclasses import dataclass
 from datetime import datetime

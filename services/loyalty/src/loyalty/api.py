@@ -1,7 +1,5 @@
 """Loyalty's HTTP API. Responses come from loyalty's own state, so they do not depend on the SaaS."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated

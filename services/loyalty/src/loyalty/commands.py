@@ -1,7 +1,5 @@
 """Scheduled messages of loyalty; they never leave it. They are the queue in front of the SaaS."""
 
-from __future__ import annotations
-
 from tidings import Event, command
 
 

@@ -1,7 +1,5 @@
 """Handlers of loyalty for events and for its queue in front of the SaaS."""
 
-from __future__ import annotations
-
 import structlog
 
 from loyalty import events

@@ -1,7 +1,5 @@
 """ASGI application of the loyalty service: `uvicorn loyalty.main:app`."""
 
-from __future__ import annotations
-
 from fastapi import FastAPI
 
 from loyalty.adapters.saas import Saas

@@ -1,7 +1,5 @@
 """Settings of loyalty, from the environment."""
 
-from __future__ import annotations
-
 from functools import cache
 
 from pydantic import Field, HttpUrl, SecretStr

@@ -1,7 +1,5 @@
 """Use cases of the API, one unit of work each."""
 
-from __future__ import annotations
-
 from loyalty.domain import Member
 from tidings import StateContext
 

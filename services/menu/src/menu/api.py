@@ -1,7 +1,5 @@
 """The menu's HTTP API."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus

@@ -1,7 +1,5 @@
 """Events published by the menu. Consumers order the events of a sku by their times."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Annotated, Literal
 

@@ -1,7 +1,5 @@
 """Event handlers of the menu."""
 
-from __future__ import annotations
-
 from menu.consumed import IngredientDelivered, IngredientRanOut
 from menu.use_cases import MAIN, open_menu, publish_changes
 from tidings import Handlers, StateContext

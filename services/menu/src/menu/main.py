@@ -1,7 +1,5 @@
 """ASGI application of the menu service: `uvicorn menu.main:app`."""
 
-from __future__ import annotations
-
 from menu.api import router
 from menu.handlers import handlers
 from menu.use_cases import open_menu

@@ -1,7 +1,5 @@
 """Use cases of the menu, one unit of work on its single document each, and the events for its changes."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.resources import files

@@ -1,7 +1,5 @@
 """The HTTP API of notifications."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated

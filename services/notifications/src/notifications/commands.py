@@ -1,7 +1,5 @@
 """Scheduled messages of notifications; they never leave it. They are the queue in front of the mail server."""
 
-from __future__ import annotations
-
 from tidings import Event, command
 
 

@@ -1,7 +1,5 @@
 """Command and events owned by notifications."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Annotated
 

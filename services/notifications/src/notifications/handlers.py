@@ -1,7 +1,5 @@
 """Handlers of notifications for its command and for its queue in front of the mail server."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 
 import structlog

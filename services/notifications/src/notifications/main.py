@@ -1,7 +1,5 @@
 """ASGI application of the notifications service: `uvicorn notifications.main:app`."""
 
-from __future__ import annotations
-
 from notifications.adapters.smtp import SmtpMailer
 from notifications.api import router
 from notifications.handlers import handlers, queue

@@ -1,7 +1,5 @@
 """Settings of notifications, from the environment."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 from email.utils import parseaddr
 from functools import cache

@@ -1,7 +1,5 @@
 """HTTP API of orders."""
 
-from __future__ import annotations
-
 import secrets
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta

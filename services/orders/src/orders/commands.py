@@ -1,7 +1,5 @@
 """Commands sent to payments and notifications, as owned by these services, and scheduled messages of orders."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from orders.events import Cents, Currency

@@ -1,7 +1,5 @@
 """Events published by orders."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Annotated, Literal
 

@@ -1,7 +1,5 @@
 """Handlers of orders for the events of other services and for its own timeout."""
 
-from __future__ import annotations
-
 import structlog
 
 from orders.commands import ExpirePayment

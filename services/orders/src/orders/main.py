@@ -1,7 +1,5 @@
 """ASGI application of the orders service: `uvicorn orders.main:app`."""
 
-from __future__ import annotations
-
 from fastapi import FastAPI
 
 from orders.api import domain_error, place_by_events, router

@@ -1,7 +1,5 @@
 """Settings, from the environment, each under `ORDERS_`."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import Field

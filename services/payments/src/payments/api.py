@@ -1,7 +1,5 @@
 """HTTP API of payments. Read-only: money moves by events."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Literal

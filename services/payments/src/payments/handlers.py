@@ -1,7 +1,5 @@
 """Handlers of payments for its command and for the events of orders."""
 
-from __future__ import annotations
-
 from payments.consumed import OrderCancelled, OrderCompleted
 from payments.domain import DifferentTerms, decide
 from payments.events import TakePayment

@@ -1,7 +1,5 @@
 """ASGI application of the payments service: `uvicorn payments.main:app`."""
 
-from __future__ import annotations
-
 from payments.adapters.tables import metadata
 from payments.api import router
 from payments.handlers import handlers

@@ -1,7 +1,5 @@
 """Settings of payments, from the environment."""
 
-from __future__ import annotations
-
 from functools import cache
 from pathlib import Path
 from typing import Literal

@@ -1,7 +1,5 @@
 """Use cases of payments: one unit of work on one payment each, and the events that it publishes."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any

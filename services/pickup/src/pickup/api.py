@@ -1,7 +1,5 @@
 """HTTP API of the pickup counter."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Annotated
 

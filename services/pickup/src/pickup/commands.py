@@ -1,7 +1,5 @@
 """Scheduled messages of pickup; they never leave it."""
 
-from __future__ import annotations
-
 from tidings import Event, command
 
 

@@ -3,8 +3,6 @@
 Events about an order arrive in any order and more than once; those that no longer change anything are ignored.
 """
 
-from __future__ import annotations
-
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated

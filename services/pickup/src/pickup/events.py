@@ -1,7 +1,5 @@
 """Events published by pickup."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Annotated
 

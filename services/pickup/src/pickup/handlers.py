@@ -1,7 +1,5 @@
 """Handlers of pickup for events and for its scheduled messages."""
 
-from __future__ import annotations
-
 import asyncio
 
 from pickup.commands import CollectOrder, ExpireCollection, UpdateShelfIndex

@@ -1,7 +1,5 @@
 """ASGI application of the pickup service: `uvicorn pickup.main:app`."""
 
-from __future__ import annotations
-
 from pickup.api import router
 from pickup.handlers import handlers
 from tidings import Service

@@ -1,7 +1,5 @@
 """Settings of pickup, from the environment."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 from functools import cache
 

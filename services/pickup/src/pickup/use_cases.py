@@ -1,7 +1,5 @@
 """Use cases of pickup: one unit of work on one order each, and the messages that follow from it."""
 
-from __future__ import annotations
-
 import secrets
 
 from pickup.commands import CollectOrder, ExpireCollection, UpdateShelfIndex

@@ -1,7 +1,5 @@
 """Allow-list of the requests that the page may send to the services. None of them changes prices or stocks."""
 
-from __future__ import annotations
-
 from http import HTTPStatus
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """ASGI application of the storefront service: `uvicorn storefront.main:app`."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 

@@ -1,7 +1,5 @@
 """Commands sent to the archive, and scheduled messages of tracking. Tracking publishes no events."""
 
-from __future__ import annotations
-
 from tidings import Event, command
 from tracking.domain import OrderCounts
 

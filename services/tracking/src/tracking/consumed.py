@@ -1,7 +1,5 @@
 """Events consumed from other services, reduced to the fields needed here."""
 
-from __future__ import annotations
-
 from datetime import datetime
 
 from tidings import Event, event

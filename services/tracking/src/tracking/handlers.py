@@ -1,7 +1,5 @@
 """Handlers of tracking. All are idempotent and independent of the order of arrival."""
 
-from __future__ import annotations
-
 from datetime import datetime
 
 from tidings import Handlers, StateContext

@@ -1,7 +1,5 @@
 """ASGI application of the tracking service: `uvicorn tracking.main:app`."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 

@@ -1,7 +1,5 @@
 """Settings of tracking, from the environment."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 from functools import cache
 

@@ -1,7 +1,5 @@
 """Tables of the first release. Databases from before Alembic already have them."""
 
-from __future__ import annotations
-
 import sqlalchemy as sa
 from alembic import op
 

@@ -1,7 +1,5 @@
 """Indexes for retention, and for the dead letters of an app."""
 
-from __future__ import annotations
-
 from alembic import op
 
 revision = "0002"

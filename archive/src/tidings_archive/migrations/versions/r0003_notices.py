@@ -1,7 +1,5 @@
 """Notices to owners."""
 
-from __future__ import annotations
-
 import sqlalchemy as sa
 from alembic import op
 

@@ -1,7 +1,5 @@
 """Full-text search, and indexes in the order of the pages: type, source and topic with `seq`."""
 
-from __future__ import annotations
-
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql

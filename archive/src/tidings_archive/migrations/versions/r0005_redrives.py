@@ -1,7 +1,5 @@
 """Redrives: replays of dead letters."""
 
-from __future__ import annotations
-
 import sqlalchemy as sa
 from alembic import op
 

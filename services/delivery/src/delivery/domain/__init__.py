@@ -1,7 +1,5 @@
 """Rules of delivery, without I/O and without a clock: `now` is a parameter."""
 
-from __future__ import annotations
-
 from delivery.domain.delivery import Address, Delivery, Failure, Recipient, Status, WrongStep
 from delivery.domain.roster import Assignment, Driver, NotOnDuty, Roster
 

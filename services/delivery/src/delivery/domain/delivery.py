@@ -5,8 +5,6 @@ Requests are refused if they are not the next step, and repeated requests have n
 the state return whether they did.
 """
 
-from __future__ import annotations
-
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal

@@ -1,7 +1,5 @@
 """Roster of drivers on duty and waiting orders; all assignments are decided here."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Annotated
 

@@ -6,8 +6,6 @@ keeps the event id, so that the repeated event is a duplicate. All other events 
 requested again: a driver who went off duty is no longer in the roster, and no caller waits for the opening drivers.
 """
 
-from __future__ import annotations
-
 from weakref import WeakKeyDictionary
 
 from delivery import events

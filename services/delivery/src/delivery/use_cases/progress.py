@@ -5,8 +5,6 @@ The roster is updated in a separate unit of work: it is one document shared by a
 fail because another delivery has just changed it.
 """
 
-from __future__ import annotations
-
 from delivery import events
 from delivery.commands import DriveOn, GiveUp, UpdateRoster
 from delivery.domain import Delivery, Failure

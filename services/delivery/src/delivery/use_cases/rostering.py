@@ -1,7 +1,5 @@
 """Changes of the roster: drivers going on and off duty, deliveries starting and ending."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Iterable
 

@@ -4,8 +4,6 @@ A state store is read by key only, so the ids of the tickets in work have to be 
 a single document would be written by every order, and most of those writes would conflict.
 """
 
-from __future__ import annotations
-
 import zlib
 from datetime import datetime
 

@@ -1,7 +1,5 @@
 """Recipes, as far as the kitchen needs them."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable
 from datetime import datetime
 

@@ -1,7 +1,5 @@
 """Availability of ingredients."""
 
-from __future__ import annotations
-
 from datetime import datetime, timedelta
 
 import msgspec

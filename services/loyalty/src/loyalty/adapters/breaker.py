@@ -1,7 +1,5 @@
 """The SDK's circuit breaker with an exception that the handlers retry."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """HTTP adapter for the third-party SaaS that keeps the points; translates its terms and failures into loyalty's."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager

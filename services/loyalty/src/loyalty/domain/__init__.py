@@ -1,7 +1,5 @@
 """Domain rules of loyalty, and the port to the provider of the points. Pure: no I/O; `now` is a parameter."""
 
-from __future__ import annotations
-
 from loyalty.domain.points import CENTS_PER_POINT, AlreadySettled, Award, Member, Reason, Receipt, Status, points_for
 from loyalty.domain.provider import Health, Provider, Refused, State, Unavailable
 

@@ -3,8 +3,6 @@
 Pure: no I/O and no clock; `now` is a parameter.
 """
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """Port to the provider that keeps the points, in loyalty's terms. The adapter translates the provider's terms."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal, Protocol
 

@@ -1,7 +1,5 @@
 """Composition of e-mails: headers, and plain text and HTML from templates."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from email.headerregistry import BaseHeader, HeaderRegistry

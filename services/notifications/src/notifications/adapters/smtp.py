@@ -1,7 +1,5 @@
 """SMTP adapter for the mail server; translates its replies into notifications' terms."""
 
-from __future__ import annotations
-
 import asyncio
 import socket
 from email.message import EmailMessage

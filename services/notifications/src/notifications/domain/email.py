@@ -3,8 +3,6 @@
 Pure: no I/O and no clock; `now` is a parameter.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 from datetime import datetime, timedelta

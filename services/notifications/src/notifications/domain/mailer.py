@@ -1,7 +1,5 @@
 """Port to the mail server, in notifications' terms. The adapter speaks its protocol."""
 
-from __future__ import annotations
-
 from typing import Protocol
 
 from notifications.domain.email import Email

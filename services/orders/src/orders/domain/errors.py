@@ -1,7 +1,5 @@
 """Domain errors. Their messages may be shown to customers."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 

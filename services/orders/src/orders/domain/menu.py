@@ -4,8 +4,6 @@ It is built from events that may arrive twice and in any order. Each carries the
 Ties are broken by value, so that every order of arrival leads to the same menu.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import datetime
 from typing import TypeVar

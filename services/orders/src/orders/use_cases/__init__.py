@@ -1,7 +1,5 @@
 """Use cases of orders: one unit of work on one order, or on the copy of the menu, each."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable
 from datetime import datetime, timedelta

@@ -5,8 +5,6 @@ event endpoints of the services instead of the broker, and the customer waits fo
 not respond, the order fails: even loyalty, which is not needed to make a pizza.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

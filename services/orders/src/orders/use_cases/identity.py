@@ -1,7 +1,5 @@
 """Ids derived from a customer's request with a secret, so that nobody else can compute them."""
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import secrets

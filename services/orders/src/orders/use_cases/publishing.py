@@ -1,7 +1,5 @@
 """Translation of orders into events and commands, and the messages for each status."""
 
-from __future__ import annotations
-
 import msgspec
 
 from orders import events

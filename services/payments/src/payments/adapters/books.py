@@ -1,7 +1,5 @@
 """Storage of payments and ledger postings."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 from typing import Any, cast
 

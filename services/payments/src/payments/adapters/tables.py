@@ -1,7 +1,5 @@
 """Tables of payments. `tidings.outbox.table_schema` adds those of the outbox and the inbox to the same metadata."""
 
-from __future__ import annotations
-
 import sqlalchemy as sa
 
 metadata = sa.MetaData()

@@ -1,7 +1,5 @@
 """Simulated card processor: the payment token determines the response."""
 
-from __future__ import annotations
-
 from enum import StrEnum
 
 

@@ -4,8 +4,6 @@ Commands and events arrive in any order and more than once. Every order of arriv
 cancelled order costs nothing, a completed one its price.
 """
 
-from __future__ import annotations
-
 from datetime import datetime
 from enum import StrEnum
 

@@ -1,7 +1,5 @@
 """The web page, served from static files of this package."""
 
-from __future__ import annotations
-
 from http import HTTPStatus
 from importlib.resources import files
 

@@ -1,7 +1,5 @@
 """Closes open streams on a stop signal: the server waits for them, and boards stay open all day."""
 
-from __future__ import annotations
-
 import asyncio
 import signal
 import threading

@@ -1,7 +1,5 @@
 """HTTP API of tracking: the progress of orders, as a response or a stream of server-sent events."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import datetime

@@ -1,7 +1,5 @@
 """Response models of the API."""
 
-from __future__ import annotations
-
 from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict

@@ -1,7 +1,5 @@
 """Domain rules of tracking. Pure: no I/O and no clock; `now` is a parameter."""
 
-from __future__ import annotations
-
 from tracking.domain.progress import (
     DRIVER,
     Content,

@@ -1,7 +1,5 @@
 """Texts for customers: current stage and next step of an order."""
 
-from __future__ import annotations
-
 from tracking.domain.progress import Stage, TrackedOrder
 
 _DELIVERY = "delivery"

@@ -1,7 +1,5 @@
 """Live changes of orders: notifies the streams of this replica, and caches the latest orders."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The read model in the state store: one document per order and generation."""
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

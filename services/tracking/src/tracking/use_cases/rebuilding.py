@@ -1,7 +1,5 @@
 """Rebuild of the read model from the archive."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 
 from tidings import StateContext

@@ -1,7 +1,5 @@
 """Exchange of changes between replicas, through one small document per polling interval instead of per event."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

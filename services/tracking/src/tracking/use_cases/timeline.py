@@ -1,7 +1,5 @@
 """Timeline entries: a description and the data for each event."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
