@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kitchen.domain import (
+    FOLLOWS,
     Arrival,
     BoardIndex,
     Cookbook,
@@ -23,7 +24,6 @@ from kitchen.domain import (
     shard_key,
     shard_keys,
 )
-from kitchen.domain.ticket import FOLLOWS
 from kitchen.settings import KitchenSettings
 
 NOW = datetime(2026, 3, 14, 18, tzinfo=UTC)

@@ -10,7 +10,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracking.domain import DRIVER, Content, Driver, Entry, Fact, Latest, Line, ReadModel, Stage, TrackedOrder, words
+from tracking.domain import (
+    DRIVER,
+    Content,
+    Driver,
+    Entry,
+    Fact,
+    Latest,
+    Line,
+    ReadModel,
+    Stage,
+    TrackedOrder,
+    because,
+    euros,
+    texts,
+)
 
 NOON = datetime(2026, 3, 14, 12, tzinfo=UTC)
 CONTENT = Content(fulfilment="delivery", total_cents=950, lines=(Line("margherita", "Margherita", 1, 950),))
@@ -76,7 +90,7 @@ def test_late_events_do_not_change_a_cancelled_order() -> None:
 @pytest.mark.parametrize("stage", list(Stage))
 @pytest.mark.parametrize("content", [None, CONTENT])
 def test_every_stage_is_described_in_words_with_the_next_step(stage: Stage, content: Content | None) -> None:
-    message, following = words.message(TrackedOrder(order_id="o-1", stage=stage, content=content))
+    message, following = texts(TrackedOrder(order_id="o-1", stage=stage, content=content))
     assert message.endswith((".", "!"))
     arrived = (Stage.COLLECTED, Stage.DELIVERED, Stage.COMPLETED)
     assert (following is None) == (stage in arrived)
@@ -88,7 +102,7 @@ def test_every_stage_is_described_in_words_with_the_next_step(stage: Stage, cont
 )
 def test_a_boxed_order_goes_to_the_shelf_or_to_a_driver(fulfilment: str, following: str) -> None:
     content = Content(fulfilment=fulfilment, total_cents=1, lines=())
-    assert words.message(TrackedOrder(order_id="o", stage=Stage.BOXED, content=content))[1] == following
+    assert texts(TrackedOrder(order_id="o", stage=Stage.BOXED, content=content))[1] == following
 
 
 @pytest.mark.parametrize(
@@ -101,8 +115,8 @@ def test_a_boxed_order_goes_to_the_shelf_or_to_a_driver(fulfilment: str, followi
 )
 def test_a_cancelled_order_has_a_reason(reason: str, message: str) -> None:
     order = TrackedOrder(order_id="o", stage=Stage.CANCELLED, reason=reason)
-    assert message in words.message(order)[0]
-    assert words.because(reason)
+    assert message in texts(order)[0]
+    assert because(reason)
 
 
 def test_a_rebuild_is_read_together_with_the_former_until_its_own_replay_is_over() -> None:
@@ -141,7 +155,7 @@ def test_the_latest_orders_are_kept_and_the_oldest_forgotten() -> None:
 
 @pytest.mark.parametrize(("cents", "written"), [(0, "€0.00"), (5, "€0.05"), (123456, "€1234.56")])
 def test_money(cents: int, written: str) -> None:
-    assert words.euros(cents) == written
+    assert euros(cents) == written
 
 
 def test_a_description_shows_the_drivers_name_which_is_stored_apart() -> None:

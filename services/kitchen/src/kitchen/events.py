@@ -5,8 +5,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from kitchen.domain.roster import Role
-from kitchen.domain.ticket import Fulfilment, Refusal
+from kitchen.domain import Fulfilment, Refusal, Role
 from tidings import PERSONAL, SUBJECT, Event, event
 
 Moment = Annotated[datetime, Meta(tz=True)]

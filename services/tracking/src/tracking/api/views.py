@@ -5,7 +5,7 @@ from datetime import datetime
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
-from tracking.domain import Stage, TrackedOrder, words
+from tracking.domain import Stage, TrackedOrder, texts
 
 
 class _View(BaseModel):
@@ -76,7 +76,7 @@ class Orders(_View):
 
 def summary(order: TrackedOrder) -> Summary:
     """Return an order without its timeline."""
-    message, following = words.message(order)
+    message, following = texts(order)
     content = order.content
     return Summary(
         order_id=order.order_id,

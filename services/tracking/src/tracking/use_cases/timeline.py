@@ -4,8 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tracking import consumed
-from tracking.domain import DRIVER, Content, Driver, Fact, Stage
-from tracking.domain.words import because, euros
+from tracking.domain import DRIVER, Content, Driver, Fact, Stage, because, euros
 
 _EMAILS = {
     "orderConfirmed": "We sent you an e-mail: your order is confirmed.",

@@ -1,20 +1,75 @@
-"""An order as a state machine: placed, confirmed, preparing, boxed, out for delivery, completed; or cancelled.
+"""Domain rules of orders: life cycle and prices. Pure: no I/O, no events, no clock.
 
-Kitchen, pickup and delivery report the steps after the confirmation. Reports may arrive twice and overtake each
-other: a report moves the order forward to the reported status, never back.
+An order is a state machine: placed, confirmed, preparing, boxed, out for delivery, completed; or cancelled. Kitchen,
+pickup and delivery report the steps after the confirmation. Reports may arrive twice and overtake each other: a report
+moves the order forward to the reported status, never back.
+
+Orders' copy of the menu is built from events that may arrive twice and in any order, too. Each carries the time of the
+change; the latest wins. Ties are broken by value, so that every order of arrival leads to the same menu.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import msgspec
 
-from orders.domain.errors import InvalidOrder, KeyReused, NotConfirmed, TooLate
 from tidings.marks import PERSONAL, SUBJECT
+
+
+class OrderError(Exception):
+    """Base of all domain errors. Their messages may be shown to customers."""
+
+
+class InvalidOrder(OrderError):
+    """The order has no pizza, too many pizzas, or no delivery address."""
+
+
+class UnknownSku(OrderError):
+    """An ordered item is not on the menu."""
+
+    def __init__(self, skus: Iterable[str]) -> None:
+        super().__init__(f"not on the menu: {', '.join(sorted(skus))}; GET /menu lists all items")
+
+
+class SoldOut(OrderError):
+    """An ordered item is sold out."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        super().__init__(f"sold out: {', '.join(sorted(names))}; choose something else, or try again later")
+
+
+class MenuMissing(OrderError):
+    """No recipe has arrived from the menu service yet, so no order can be priced."""
+
+    def __init__(self) -> None:
+        super().__init__("the menu has not arrived yet; try again in a moment")
+
+
+class KeyReused(OrderError):
+    """The idempotency key was used for a different order."""
+
+    def __init__(self) -> None:
+        super().__init__("this Idempotency-Key belongs to a different order; use a new key for a new order")
+
+
+class OrderUnknown(OrderError):
+    """There is no such order."""
+
+    def __init__(self, order_id: str) -> None:
+        super().__init__(f"there is no order {order_id}")
+
+
+class TooLate(OrderError):
+    """The customer can no longer cancel."""
+
+
+class NotConfirmed(OrderError):
+    """A step was reported for an order that is not confirmed."""
+
 
 MAX_PIZZAS = 100
 CURRENCY = "EUR"
@@ -240,3 +295,99 @@ class Order(msgspec.Struct, kw_only=True):
         self.cancellation = Cancellation(reason, self.status, now)
         self.status = Status.CANCELLED
         return True
+
+
+class Published(msgspec.Struct, frozen=True, order=True):
+    """Name of an item since a time."""
+
+    at: datetime
+    name: str
+
+
+class Price(msgspec.Struct, frozen=True, order=True):
+    """Price of an item since a time."""
+
+    at: datetime
+    cents: int
+
+
+class Availability(msgspec.Struct, frozen=True, order=True):
+    """Availability of an item since a time."""
+
+    at: datetime
+    available: bool
+
+
+Fact = TypeVar("Fact", Published, Price, Availability)
+
+
+class Item(msgspec.Struct):
+    """An item on the menu. Unknown facts are None; an item without a name or a price cannot be ordered."""
+
+    published: Published | None = None
+    price: Price | None = None
+    availability: Availability | None = None
+
+
+class Menu(msgspec.Struct):
+    """All items by sku."""
+
+    items: dict[str, Item] = {}
+
+    def publish(self, sku: str, name: str, cents: int, *, available: bool, at: datetime) -> None:
+        """Apply a published recipe."""
+        item = self._item(sku)
+        item.published = _later(item.published, Published(at, name))
+        self.change_price(sku, cents, at)
+        self.set_available(sku, available=available, at=at)
+
+    def change_price(self, sku: str, cents: int, at: datetime) -> None:
+        """Apply a change of price."""
+        item = self._item(sku)
+        item.price = _later(item.price, Price(at, cents))
+
+    def set_available(self, sku: str, *, available: bool, at: datetime) -> None:
+        """Apply a change of availability."""
+        item = self._item(sku)
+        item.availability = _later(item.availability, Availability(at, available))
+
+    def lines(self, quantities: Mapping[str, int]) -> list[Line]:
+        """Return priced order lines.
+
+        Args:
+            quantities: Number of pizzas by sku.
+
+        Raises:
+            MenuMissing: No recipe is known at all.
+            UnknownSku: An item is not on the menu.
+            SoldOut: An item is sold out.
+
+        """
+        if not any(item.published for item in self.items.values()):
+            raise MenuMissing
+        lines = {sku: self._line(sku, quantity) for sku, quantity in quantities.items()}
+        unknown = [sku for sku, line in lines.items() if line is None]
+        if unknown:
+            raise UnknownSku(unknown)
+        priced = [line for line in lines.values() if line is not None]
+        sold_out = [line.name for line in priced if not _available(self.items[line.sku])]
+        if sold_out:
+            raise SoldOut(sold_out)
+        return priced
+
+    def _line(self, sku: str, quantity: int) -> Line | None:
+        item = self.items.get(sku, Item())
+        if item.published is None or item.price is None:
+            return None
+        return Line(sku=sku, name=item.published.name, quantity=quantity, unit_price_cents=item.price.cents)
+
+    def _item(self, sku: str) -> Item:
+        return self.items.setdefault(sku, Item())
+
+
+def _available(item: Item) -> bool:
+    return item.availability is not None and item.availability.available
+
+
+def _later(known: Fact | None, new: Fact) -> Fact:
+    return new if known is None else max(known, new)

@@ -1,12 +1,13 @@
 """Domain rules of notifications: an e-mail is sent once, and given up after a time.
 
-Pure: no I/O and no clock; `now` is a parameter.
+Pure: no I/O and no clock; `now` is a parameter. The port to the mail server is in notifications' terms; the adapter
+speaks its protocol.
 """
 
 import hashlib
 import re
 from datetime import datetime, timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol
 
 import msgspec
 
@@ -85,3 +86,25 @@ class Email(msgspec.Struct, kw_only=True):
             raise AlreadySettled(f"e-mail {self.email_id} is {self.status} already, not {status}")
         self.status = status
         self.settled_at = now
+
+
+class NotNow(Exception):
+    """The e-mail was not accepted for a reason that does not concern it, or the outcome is unknown. Retry."""
+
+
+class Refused(Exception):
+    """The e-mail is refused for good, because of its recipient or content. Do not retry."""
+
+
+class Mailer(Protocol):
+    """Sender of e-mails."""
+
+    async def send(self, email: Email) -> None:
+        """Send an e-mail. Repeated attempts carry the same `Message-ID`.
+
+        Raises:
+            NotNow: Retry later.
+            Refused: Do not retry.
+
+        """
+        ...
