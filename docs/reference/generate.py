@@ -20,7 +20,6 @@ from prometheus_client.metrics import MetricWrapperBase
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
-from tidings.observability import instruments
 from tidings_archive import api, api_deadletters, api_forgetting, api_notices, api_replays, api_subscriptions, console
 from tidings_cli import commands
 from tidings_plan import plan
@@ -218,10 +217,10 @@ def metrics() -> str:
 
 
 def _is_metric(value: object) -> bool:
-    return isinstance(value, MetricWrapperBase | instruments.Counter | instruments.Histogram)
+    return isinstance(value, MetricWrapperBase)
 
 
-def _metric(metric: MetricWrapperBase | instruments.Counter | instruments.Histogram) -> tuple[str, ...]:
+def _metric(metric: MetricWrapperBase) -> tuple[str, ...]:
     (found,) = metric.describe()
     name = f"{found.name}_total" if found.type == "counter" else found.name
     labels = ", ".join(code(each) for each in metric._labelnames)  # noqa: SLF001 - nothing public tells them

@@ -7,6 +7,7 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
+import httpx2
 import pytest
 from prometheus_client import REGISTRY
 
@@ -15,6 +16,8 @@ from tidings.consume.policy import Policy, SubscriptionPolicy
 from tidings.context import Context
 from tidings.conventions import IGNORED_PATH, REPLAY_PATH
 from tidings.testing import MemorySidecar, post
+from tidings.web.metrics import served
+from tidings_cli.testing.programs import Ports
 
 TOPIC = "shop.itemWeighed.v1"
 
@@ -91,3 +94,11 @@ async def test_who_ignores_everything_is_not_silent() -> None:
     read = {name: {"subscription": name, "topic": TOPIC} for name in ("picky", "picky-suspended")}
     assert REGISTRY.get_sample_value("tidings_subscription_reads", read["picky"]) == 1
     assert REGISTRY.get_sample_value("tidings_subscription_reads", read["picky-suspended"]) is None
+
+
+def test_no_metric_has_a_series_of_its_creation() -> None:
+    service("scraped")
+    with Ports() as ports, served("127.0.0.1", port := ports.take()):
+        text = httpx2.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text
+    assert 'tidings_events_handled_total{outcome="Ignored",subscription="scraped"} 0.0' in text
+    assert "_created" not in text

@@ -8,21 +8,20 @@ from functools import cache
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
-from tidings.observability import instruments
 from tidings.outcomes import Outcome
 
 log = structlog.get_logger(__name__)
 
-_HANDLED = instruments.Counter(
+_HANDLED = Counter(
     "tidings_events_handled", "Deliveries by outcome; Ignored: no filter matched", ["subscription", "outcome"]
 )
-_SECONDS = instruments.Histogram(
+_SECONDS = Histogram(
     "tidings_event_handling_seconds",
     "Time from the delivery of an event to its outcome, including waits for limits",
     ["subscription"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0),
 )
-_AGE = instruments.Histogram(
+_AGE = Histogram(
     "tidings_event_age_seconds",
     "Time from an event's time attribute to its first delivery (consumer lag); excludes replays",
     ["subscription"],

@@ -19,6 +19,7 @@ def served(host: str, port: int | None) -> Iterator[None]:
         yield
         return
     everywhere = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"  # noqa: S104 - chosen by the caller
+    prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
     server, thread = prometheus_client.start_http_server(port, host or everywhere)
     try:
         yield
