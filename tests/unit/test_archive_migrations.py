@@ -1,4 +1,4 @@
-"""The archive's migrations: from the first revision with data, from replicas at once, and against the models."""
+"""The archive's migrations: with data, from replicas at once, and against the models."""
 
 from __future__ import annotations
 
@@ -15,17 +15,8 @@ from alembic.script import ScriptDirectory
 
 from tidings.errors import SidecarUnavailable
 from tidings.outbox.sql import Database
-from tidings_archive import event_queries, migrations
-from tidings_archive.domain.selection import Selection
-from tidings_archive.tables import events, metadata
-
-EVENT = {
-    "key": "k", "id": "e-1", "version": 1, "topic": "orders.orderPlaced.v1", "type": "orders.orderPlaced",
-    "source": "orders", "subject": "o-1", "correlation_id": "o-1", "happened": 1.0, "received": 2.0,
-    "body": r'{"name": "Zo\u00eb"}',
-}  # fmt: skip
-FIRST = sa.insert(sa.table("archive_events", *(sa.column(name) for name in EVENT))).values(EVENT)
-"""The event as the first revision stores it."""
+from tidings_archive import migrations
+from tidings_archive.tables import failures, metadata
 
 
 @pytest_asyncio.fixture
@@ -35,26 +26,13 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
     await made.close()
 
 
-async def test_a_database_of_the_first_revision_keeps_its_data(database: Database) -> None:
-    await database.create(lambda connection: migrations.upgrade(connection, "0001"))
+async def test_a_database_at_the_head_keeps_its_data(database: Database) -> None:
+    await database.create(migrations.upgrade)
     async with database.transaction() as connection:
-        await connection.execute(FIRST)
+        await connection.execute(sa.insert(failures).values(key="k"))
     await database.create(migrations.upgrade)
     async with database.connect(write=False) as connection:
-        row = (await connection.execute(sa.select(events))).mappings().one()
-        result = await event_queries.search(connection, Selection(text="zoë Orders"), 10, None)
-        nothing = await event_queries.search(connection, Selection(text="zoë kitchen"), 10, None)
-    assert {name: row[name] for name in EVENT} == EVENT
-    assert (len(result.events), nothing.events) == (1, [])
-    assert await _revision(database) == _head()
-
-
-async def test_a_database_from_before_alembic_is_taken_over(database: Database) -> None:
-    await database.create(lambda connection: migrations.upgrade(connection, "0001"))
-    async with database.transaction() as connection:
-        await connection.execute(FIRST)
-        await connection.execute(sa.text("DROP TABLE archive_revision"))
-    await database.create(migrations.upgrade)
+        assert (await connection.execute(sa.select(failures.c.key))).scalars().all() == ["k"]
     assert await _revision(database) == _head()
 
 

@@ -1,6 +1,7 @@
 """Alembic migrations of the archive's tables, on SQLite and PostgreSQL.
 
-Add one with `alembic -c archive/alembic.ini revision --autogenerate -m "…"`. A released revision is never changed.
+Add one with `alembic -c archive/alembic.ini revision --autogenerate -m "…"`. Revisions are kept from the first release
+on, and a released one is never changed.
 The tables of the SDK (outbox, inbox) are not part of it: every service has them, and the SDK creates them.
 """
 
