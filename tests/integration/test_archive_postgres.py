@@ -19,6 +19,7 @@ from tidings.testing import MemoryBroker, MemorySidecar
 from tidings_archive import api, api_deadletters, api_replays, consumers, replays
 from tidings_archive.handlers import handlers
 from tidings_archive.migrations import upgrade
+from tidings_archive.responses import ERRORS
 from tidings_archive.settings import ArchiveSettings
 
 pytestmark = pytest.mark.real
@@ -55,7 +56,7 @@ class Replica:
         self.service = Service(
             "archive", handlers, settings=settings, sidecar=self.sidecar, outbox=outbox, policy=POLICY
         )
-        app = create_app(self.service, [api.router, api_deadletters.router, api_replays.router])
+        app = create_app(self.service, [api.router, api_deadletters.router, api_replays.router], errors=ERRORS)
         self.http = httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://archive")
 
     async def receive(self, topic: str, body: bytes) -> bytes:

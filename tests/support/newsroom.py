@@ -21,7 +21,17 @@ from tidings.fastapi import EventApp, create_app
 from tidings.messages.envelope import new_id, timestamp
 from tidings.outbox.table import TableOutbox
 from tidings.testing import MemoryBroker, MemorySidecar
-from tidings_archive import access, api, api_deadletters, api_notices, api_replays, api_subscriptions, console, notices
+from tidings_archive import (
+    access,
+    api,
+    api_deadletters,
+    api_notices,
+    api_replays,
+    api_subscriptions,
+    console,
+    notices,
+    responses,
+)
 from tidings_archive.events import Notice
 from tidings_archive.handlers import handlers
 from tidings_archive.migrations import upgrade
@@ -63,7 +73,7 @@ def contract_map() -> dict[str, Any]:
 def application(service: Service, chosen: Callable[[], ArchiveSettings]) -> EventApp:
     """The archive's application, wired as its main module does."""
     parts = (api, api_deadletters, api_replays, api_subscriptions, api_notices)
-    app = create_app(service, [part.router for part in parts], admit=access.admission(chosen))
+    app = create_app(service, [part.router for part in parts], admit=access.admission(chosen), errors=responses.ERRORS)
     console.install(app)
     app.dependency_overrides[settings] = chosen
     return app

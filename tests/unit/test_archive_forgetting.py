@@ -23,6 +23,7 @@ from tidings.testing import MemoryBroker, MemorySidecar, lifespan
 from tidings_archive import access, api, api_forgetting, background, forgetting, retention
 from tidings_archive.handlers import handlers
 from tidings_archive.migrations import upgrade
+from tidings_archive.responses import ERRORS
 from tidings_archive.settings import ArchiveSettings, settings
 
 TOPIC = "tidings.subjectForgotten.v1"
@@ -37,7 +38,7 @@ class Archive:
         chosen = ArchiveSettings(token="secret")  # type: ignore[arg-type]
         routers = [api.router, api_forgetting.router]
         admit = access.admission(lambda: chosen)
-        self.app = create_app(self.service, routers, admit=admit, background=background.running)
+        self.app = create_app(self.service, routers, admit=admit, background=background.running, errors=ERRORS)
         self.app.dependency_overrides[settings] = lambda: chosen
         transport = httpx2.ASGITransport(self.app)
         self.http = httpx2.AsyncClient(transport=transport, base_url="http://archive")

@@ -27,6 +27,7 @@ from tidings_archive import api, api_deadletters, api_replays, console, consumer
 from tidings_archive.commands import CloseReplay
 from tidings_archive.handlers import close_replay, handlers
 from tidings_archive.migrations import upgrade
+from tidings_archive.responses import ERRORS
 from tidings_archive.settings import ArchiveSettings, settings
 from tidings_plan import plan
 from tidings_plan.resources import contracts_folders, load
@@ -122,7 +123,7 @@ async def running(folder: Path, broker: MemoryBroker | None = None, url: str = "
         outbox=TableOutbox.on(url or f"sqlite:///{file}", tables=upgrade),
         policy=PLAN.policy,
     )
-    app = create_app(service)
+    app = create_app(service, errors=ERRORS)
     app.router.routes += api_routes()
     console.install(app)
     broker.attach("archive", app, PLAN.subscriptions, resiliency=PLAN.resiliency)

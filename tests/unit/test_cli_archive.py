@@ -27,6 +27,7 @@ from tidings.testing import MemorySidecar
 from tidings_archive import api, api_deadletters, api_replays, consumers, deadletters, replays
 from tidings_archive.handlers import handlers
 from tidings_archive.migrations import upgrade
+from tidings_archive.responses import ERRORS
 from tidings_archive.settings import ArchiveSettings, settings
 from tidings_cli import archive as cli_archive
 from tidings_cli.commands import app
@@ -54,7 +55,7 @@ class Archive:
             "archive", handlers, settings=Settings(), sidecar=self.sidecar, outbox=outbox, policy=POLICY
         )
         routers = [api.router, api_deadletters.router, api_replays.router]
-        application = create_app(self.service, routers)
+        application = create_app(self.service, routers, errors=ERRORS)
         application.dependency_overrides[settings] = lambda: self.settings
         self.settings = ArchiveSettings()
         self._server = Served(application, port)

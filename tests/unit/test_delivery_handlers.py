@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 from tests.support.planned import PATIENCE, Planned, fact
 
-from delivery.api import router
+from delivery.api import ERRORS, router
 from delivery.domain import Roster
 from delivery.handlers import handlers
 from delivery.settings import DeliverySettings, settings
@@ -45,7 +45,7 @@ class Garage(Planned):
             policy=self.policy,
             startup_hook=open_roster,
         )
-        app = create_app(self.service, [router])
+        app = create_app(self.service, [router], errors=ERRORS)
         self.attach(app)
         transport = httpx2.ASGITransport(app)
         async with lifespan(app), httpx2.AsyncClient(transport=transport, base_url="http://delivery") as self.http:

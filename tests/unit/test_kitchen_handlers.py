@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from kitchen.api import router
+from kitchen.api import ERRORS, router
 from kitchen.commands import IndexTicket, TakeStep
 from kitchen.domain import shard_keys
 from kitchen.handlers import handlers, index_ticket, take_step
@@ -61,7 +61,7 @@ class Kitchen:
         chosen = Settings(tidings_instance=instance)
         opening = open_kitchen if opens else None
         self.service = Service("kitchen", handlers, settings=chosen, sidecar=sidecar, startup_hook=opening)
-        self.app = create_app(self.service, [router])
+        self.app = create_app(self.service, [router], errors=ERRORS)
         self.api = httpx2.AsyncClient(transport=httpx2.ASGITransport(self.app), base_url="http://kitchen")
 
     async def until_idle(self) -> None:

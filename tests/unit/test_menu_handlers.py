@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from menu.api import router
+from menu.api import ERRORS, router
 from menu.handlers import handlers
 from menu.use_cases import initial_recipes, open_menu
 from tidings import Event, Service, event
@@ -42,7 +42,7 @@ class Shop:
         self.broker = broker
         self.sidecar = MemorySidecar("menu", broker, store)
         self.service = Service("menu", handlers, sidecar=self.sidecar, startup_hook=open_menu)
-        self.app = create_app(self.service, [router])
+        self.app = create_app(self.service, [router], errors=ERRORS)
         self.api = httpx2.AsyncClient(transport=httpx2.ASGITransport(self.app), base_url="http://menu")
 
     async def until_idle(self) -> None:

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 from tests.support.planned import PATIENCE, Planned, fact
 
-from pickup.api import router
+from pickup.api import ERRORS, router
 from pickup.handlers import handlers
 from pickup.settings import settings
 from tidings import Service
@@ -30,7 +30,7 @@ class Counterside(Planned):
 
     async def run(self) -> AsyncIterator["Counterside"]:
         self.service = Service("pickup", handlers, sidecar=self.sidecar, policy=self.policy)
-        app = create_app(self.service, [router])
+        app = create_app(self.service, [router], errors=ERRORS)
         self.attach(app)
         transport = httpx2.ASGITransport(app)
         async with lifespan(app), httpx2.AsyncClient(transport=transport, base_url="http://pickup") as self.http:

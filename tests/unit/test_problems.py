@@ -9,7 +9,7 @@ import pytest
 from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel, Field
 
-from tidings import Event, Service, event
+from tidings import Event, Service, StateContext, event
 from tidings.fastapi import CurrentService, create_app
 from tidings.testing import MemorySidecar, lifespan
 
@@ -38,6 +38,42 @@ async def greet(name: str, greeting: Greeting, service: CurrentService) -> None:
     await service.execute(publish, None)
 
 
+class ShopError(Exception):
+    pass
+
+
+class SoldOut(ShopError):
+    pass
+
+
+class Closed(ShopError):
+    pass
+
+
+class Busy(ShopError):
+    after = 4.2
+
+
+ERRORS: dict[type[Exception], HTTPStatus] = {
+    ShopError: HTTPStatus.CONFLICT,
+    Closed: HTTPStatus.SERVICE_UNAVAILABLE,
+    Busy: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+
+
+@router.post("/raise/{name}")
+async def fail(name: str) -> None:
+    raise {"sold-out": SoldOut, "closed": Closed, "busy": Busy}[name](f"the shop is {name}")
+
+
+@router.get("/greetings/{name}")
+async def find(name: str, service: CurrentService) -> str:
+    async def read(_message: object, context: StateContext) -> str:
+        return await context.require(str, name, f"nobody has greeted {name}")
+
+    return await service.execute(read, None)
+
+
 @pytest.fixture
 async def sidecar() -> MemorySidecar:
     return MemorySidecar("shop")
@@ -45,7 +81,7 @@ async def sidecar() -> MemorySidecar:
 
 @pytest.fixture
 async def client(sidecar: MemorySidecar) -> AsyncIterator[httpx2.AsyncClient]:
-    app = create_app(Service("shop", sidecar=sidecar), [router])
+    app = create_app(Service("shop", sidecar=sidecar), [router], errors=ERRORS)
     async with lifespan(app), httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://shop") as client:
         yield client
 
@@ -55,6 +91,24 @@ async def test_what_a_route_raises(client: httpx2.AsyncClient):
     assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
     assert answer.json() == {"title": "Not Found", "status": 404, "detail": "there is no nobody"}
     assert answer.headers["warning"] == "199"
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "after"), [("sold-out", 409, None), ("closed", 503, "1"), ("busy", 503, "5")]
+)
+async def test_an_error_of_the_application_has_the_status_of_its_nearest_class(
+    client: httpx2.AsyncClient, name: str, status: int, after: str | None
+):
+    answer = await client.post(f"/raise/{name}")
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+    title = HTTPStatus(status).phrase
+    assert answer.json() == {"title": title, "status": status, "detail": f"the shop is {name}"}
+    assert answer.headers.get("retry-after") == after
+
+
+async def test_a_document_that_a_request_requires_but_does_not_exist(client: httpx2.AsyncClient):
+    answer = await client.get("/greetings/ann")
+    assert answer.json() == {"title": "Not Found", "status": 404, "detail": "nobody has greeted ann"}
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,7 @@
 """HTTP API for archived events: search, read and count. Reads do not wait for writes."""
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -17,7 +16,7 @@ from tidings.outbox.table import SqlContext, TableOutbox
 from tidings_archive import access, audit_log, event_queries, forgetting, fulltext, responses
 from tidings_archive.access import CurrentClient
 from tidings_archive.audit_log import AuditEntry
-from tidings_archive.domain.selection import Selection, SelectionError, TypePattern
+from tidings_archive.domain.selection import Selection, TypePattern
 from tidings_archive.replays import MAX_REPLAY_ID
 from tidings_archive.storage import MAX_NUMBER
 
@@ -25,8 +24,6 @@ router = APIRouter(tags=["events"], dependencies=[Depends(access.require_reader)
 DryRun = Annotated[bool, Query(alias="dryRun", description="Only return what would be sent; requires no token")]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Cursor = Annotated[int | None, Query(ge=1, le=MAX_NUMBER, description="`next` of the previous page")]
-RETRY_AFTER = "5"
-"""Seconds after which a request that cannot be answered at the moment may be repeated."""
 PLAIN = r"^[^\x00-\x1f\x7f-\x9f]*$"
 """Pattern of texts without control characters, which no attribute of an event contains."""
 Text = Annotated[str, StringConstraints(max_length=MAX_ATTRIBUTE, pattern=PLAIN)]
@@ -45,17 +42,6 @@ def current_database(service: CurrentService) -> Database:
 
 
 CurrentDatabase = Annotated[Database, Depends(current_database)]
-
-
-@contextmanager
-def http_errors(statuses: Mapping[type[Exception], HTTPStatus]) -> Iterator[None]:
-    """Turn errors into HTTP responses with the status of the first matching class and the error's text."""
-    try:
-        yield
-    except tuple(statuses) as error:
-        status = next(status for kind, status in statuses.items() if isinstance(error, kind))
-        headers = {"Retry-After": RETRY_AFTER} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
-        raise HTTPException(status, str(error), headers) from error
 
 
 def _selection(
@@ -80,11 +66,8 @@ def _selection(
     if q is not None and not fulltext.words(q):
         detail = f"q has no word to look for: {q!r}; write letters or digits"
         raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
-    try:
-        patterns = tuple(TypePattern.parse(text) for text in types or ())
-        return Selection(patterns, since, until, correlation_id, subject, source, topic, q)
-    except SelectionError as error:
-        raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from error
+    patterns = tuple(TypePattern.parse(text) for text in types or ())
+    return Selection(patterns, since, until, correlation_id, subject, source, topic, q)
 
 
 Selected = Annotated[Selection, Depends(_selection)]
@@ -125,8 +108,7 @@ async def post_personal(
     403 for users without this right, and 409 if the archive has no keys. Data of forgotten persons is `***`.
     """
     by = client.authorize_personal()
-    with http_errors({forgetting.NoKeys: HTTPStatus.CONFLICT}):
-        forgetting.keys()
+    forgetting.keys()
     rows = await _versions(database, event_id)
 
     async def record_reading(_: object, context: SqlContext) -> None:

@@ -11,30 +11,13 @@ from tidings.fastapi import CurrentService
 from tidings.messages.envelope import new_id
 from tidings_archive import access, deadletters, redrives, responses
 from tidings_archive.access import CurrentClient
-from tidings_archive.api import (
-    PLAIN,
-    CurrentDatabase,
-    Cursor,
-    DryRun,
-    Limit,
-    Rate,
-    ReplayId,
-    Requester,
-    Text,
-    http_errors,
-)
-from tidings_archive.deadletters import Decision, UnknownDeadLetter
-from tidings_archive.domain.deadletter import DeadLetterError, LetterFilter, State
+from tidings_archive.api import PLAIN, CurrentDatabase, Cursor, DryRun, Limit, Rate, ReplayId, Requester, Text
+from tidings_archive.deadletters import Decision
+from tidings_archive.domain.deadletter import LetterFilter, State
 from tidings_archive.redrives import RedriveOrder
-from tidings_archive.replays import ReplayError
 from tidings_archive.storage import MAX_NUMBER
 
 router = APIRouter(prefix="/deadletters", tags=["dead letters"], dependencies=[Depends(access.require_reader)])
-_STATUSES: dict[type[Exception], HTTPStatus] = {
-    UnknownDeadLetter: HTTPStatus.NOT_FOUND,
-    DeadLetterError: HTTPStatus.CONFLICT,
-    ReplayError: HTTPStatus.UNPROCESSABLE_ENTITY,
-}
 _REASON = "A part of the error and its reason, in upper or lower case"
 Reason = Annotated[str, StringConstraints(max_length=500, pattern=PLAIN)]
 Number = Annotated[int, Path(ge=1, le=MAX_NUMBER)]
@@ -156,8 +139,7 @@ async def post_redrive(
     if not dry_run:
         by = client.authorize_change(body.by)
         order = RedriveOrder(body.replay_id or new_id(), body.to_filter(), body.rate_per_second, by)
-        with http_errors(_STATUSES):
-            return await service.execute(redrives.start, order)
+        return await service.execute(redrives.start, order)
     async with database.connect(write=False) as connection:
         counts = await redrives.preview(connection, body.to_filter())
     response.status_code = HTTPStatus.OK
@@ -167,9 +149,8 @@ async def post_redrive(
 @router.get("/{number}", summary="Get a dead letter", response_model=responses.DeadLetterDetails)
 async def get_dead_letter(number: Number, database: CurrentDatabase) -> dict[str, Any]:
     """Return the reason, the event and the audit log of a dead letter; 404 if it does not exist."""
-    with http_errors(_STATUSES):
-        async with database.connect(write=False) as connection:
-            return await deadletters.get_details(connection, number)
+    async with database.connect(write=False) as connection:
+        return await deadletters.get_details(connection, number)
 
 
 @router.post("/{number}/replay", status_code=202, summary="Replay a dead letter")
@@ -188,11 +169,10 @@ async def post_replay(
     """
     by = body.by if dry_run else client.authorize_change(body.by)
     decision = Decision(number, by, subscription=body.subscription, batch=body.batch)
-    with http_errors(_STATUSES):
-        if not dry_run:
-            return await service.execute(deadletters.replay, decision)
-        async with database.connect(write=False) as connection:
-            planned = await deadletters.preview(connection, decision)
+    if not dry_run:
+        return await service.execute(deadletters.replay, decision)
+    async with database.connect(write=False) as connection:
+        planned = await deadletters.preview(connection, decision)
     response.status_code = HTTPStatus.OK
     return planned
 
@@ -203,5 +183,4 @@ async def post_discard(
 ) -> dict[str, Any]:
     """Discard a dead letter, which remains readable; 404 if it does not exist, 409 if it was handled."""
     decision = Decision(number, client.authorize_change(body.by), body.reason)
-    with http_errors(_STATUSES):
-        return await service.execute(deadletters.discard, decision)
+    return await service.execute(deadletters.discard, decision)

@@ -1,6 +1,5 @@
 """HTTP API for erasing a person."""
 
-from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
@@ -10,7 +9,7 @@ from pydantic.alias_generators import to_camel
 from tidings.fastapi import CurrentService
 from tidings_archive import access, forgetting
 from tidings_archive.access import CurrentClient
-from tidings_archive.api import PLAIN, Requester, http_errors
+from tidings_archive.api import PLAIN, Requester
 
 router = APIRouter(prefix="/subjects", tags=["subjects"], dependencies=[Depends(access.require_reader)])
 
@@ -35,5 +34,4 @@ class Forgotten(BaseModel):
 async def post_forget(body: ForgetBody, client: CurrentClient, service: CurrentService) -> Forgotten:
     """Destroy a person's key irreversibly and publish `tidings.subjectForgotten`; 409 without a key store."""
     by = client.authorize_change(body.by)
-    with http_errors({forgetting.NoKeys: HTTPStatus.CONFLICT}):
-        return Forgotten(subject=body.subject, existed=await forgetting.forget(body.subject, by, service))
+    return Forgotten(subject=body.subject, existed=await forgetting.forget(body.subject, by, service))

@@ -11,15 +11,11 @@ from tidings.fastapi import CurrentService
 from tidings.messages.envelope import new_id
 from tidings_archive import access, replays, responses
 from tidings_archive.access import CurrentClient
-from tidings_archive.api import PLAIN, CurrentDatabase, DryRun, Limit, Rate, ReplayId, Requester, Text, http_errors
+from tidings_archive.api import PLAIN, CurrentDatabase, DryRun, Limit, Rate, ReplayId, Requester, Text
 from tidings_archive.events import ReplayEvents
-from tidings_archive.replays import ReplayError, ReplayOrder, UnknownReplay
+from tidings_archive.replays import ReplayOrder
 
 router = APIRouter(prefix="/replays", tags=["replays"], dependencies=[Depends(access.require_reader)])
-_STATUSES: dict[type[Exception], HTTPStatus] = {
-    UnknownReplay: HTTPStatus.NOT_FOUND,
-    ReplayError: HTTPStatus.UNPROCESSABLE_ENTITY,
-}
 By = Annotated[Requester, Query(description="Who cancels it, for the audit log")]
 
 
@@ -77,11 +73,10 @@ async def post_replay(
     dry_run: DryRun = False,
 ) -> dict[str, Any]:
     """Start a replay; a dry run only counts events (200). 422 if the request is invalid."""
-    with http_errors(_STATUSES):
-        if not dry_run:
-            return await service.execute(replays.start, ReplayOrder(body.request(), client.authorize_change(body.by)))
-        async with database.connect(write=False) as connection:
-            counts = await replays.preview(connection, body.request())
+    if not dry_run:
+        return await service.execute(replays.start, ReplayOrder(body.request(), client.authorize_change(body.by)))
+    async with database.connect(write=False) as connection:
+        counts = await replays.preview(connection, body.request())
     response.status_code = HTTPStatus.OK
     return {"dryRun": True, "consumer": body.consumer, "matched": sum(counts.values()), "counts": counts}
 
@@ -96,9 +91,8 @@ async def get_replays(database: CurrentDatabase, limit: Limit = 20) -> dict[str,
 @router.get("/{replay_id}", summary="Get a replay", response_model=responses.Replay, response_model_exclude_unset=True)
 async def get_replay(replay_id: Text, database: CurrentDatabase) -> dict[str, Any]:
     """Return the state and progress of a replay; 404 if it does not exist."""
-    with http_errors(_STATUSES):
-        async with database.connect(write=False) as connection:
-            return await replays.get_replay(connection, replay_id)
+    async with database.connect(write=False) as connection:
+        return await replays.get_replay(connection, replay_id)
 
 
 @router.post(
@@ -108,5 +102,4 @@ async def post_cancel(
     replay_id: Text, client: CurrentClient, service: CurrentService, by: By = "unknown"
 ) -> dict[str, Any]:
     """Cancel a replay; one that has ended does not change. 404 if it does not exist."""
-    with http_errors(_STATUSES):
-        return await service.execute(replays.cancel, (replay_id, client.authorize_change(by)))
+    return await service.execute(replays.cancel, (replay_id, client.authorize_change(by)))

@@ -1,6 +1,5 @@
 """HTTP API for subscriptions: which ones are suspended; suspend and resume."""
 
-from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path
@@ -10,22 +9,10 @@ from tidings.fastapi import CurrentService
 from tidings.outbox.table import SqlContext
 from tidings_archive import access, audit_log
 from tidings_archive.access import CurrentClient
-from tidings_archive.api import Requester, http_errors
-from tidings_archive.suspensions import (
-    CurrentSuspensions,
-    NotConfigured,
-    SuspensionError,
-    Unavailable,
-    UnknownSubscription,
-)
+from tidings_archive.api import Requester
+from tidings_archive.suspensions import CurrentSuspensions
 
 router = APIRouter(prefix="/subscriptions", tags=["subscriptions"], dependencies=[Depends(access.require_reader)])
-_STATUSES: dict[type[Exception], HTTPStatus] = {
-    UnknownSubscription: HTTPStatus.NOT_FOUND,
-    NotConfigured: HTTPStatus.NOT_FOUND,
-    Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
-    SuspensionError: HTTPStatus.CONFLICT,
-}
 Name = Annotated[str, Path(max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
 
 
@@ -47,8 +34,7 @@ class Suspended(BaseModel):
 @router.get("", summary="List the suspended subscriptions")
 async def get_suspended(suspensions: CurrentSuspensions) -> Suspended:
     """Return their names; 404 with the reason where the archive cannot suspend subscriptions."""
-    with http_errors(_STATUSES):
-        return Suspended(suspended=sorted(await suspensions.names()))
+    return Suspended(suspended=sorted(await suspensions.names()))
 
 
 @router.patch("/{name}", summary="Suspend or resume a subscription")
@@ -60,10 +46,9 @@ async def patch_subscription(
     404 if it does not exist, 409 if it must not be changed, 503 if it cannot be at the moment.
     """
     who = client.authorize_change(body.by)
-    with http_errors(_STATUSES):
-        await suspensions.change(name, suspend=body.suspended)
-        await service.execute(_record, (who, "suspended" if body.suspended else "resumed", f"subscription/{name}"))
-        return Suspended(suspended=sorted(await suspensions.names()))
+    await suspensions.change(name, suspend=body.suspended)
+    await service.execute(_record, (who, "suspended" if body.suspended else "resumed", f"subscription/{name}"))
+    return Suspended(suspended=sorted(await suspensions.names()))
 
 
 async def _record(entry: tuple[str, str, str], context: SqlContext) -> None:

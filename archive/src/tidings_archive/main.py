@@ -13,6 +13,7 @@ from tidings_archive import (
     api_subscriptions,
     background,
     console,
+    responses,
 )
 from tidings_archive.handlers import handlers
 from tidings_archive.migrations import upgrade
@@ -31,5 +32,6 @@ app = create_app(
     ],
     admit=access.admission(settings),
     background=background.running,
+    errors=responses.ERRORS,
 )
 console.install(app)

@@ -1,11 +1,30 @@
-"""Response types of the API, for its OpenAPI description: docs/reference/archive-api.json."""
+"""Response types of the API, for its OpenAPI description (docs/reference/archive-api.json), and statuses of errors."""
 
+from http import HTTPStatus
 from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
 from tidings_archive.audit_log import AuditEntry
-from tidings_archive.domain.deadletter import State
+from tidings_archive.deadletters import UnknownDeadLetter
+from tidings_archive.domain.deadletter import DeadLetterError, State
+from tidings_archive.domain.selection import SelectionError
+from tidings_archive.forgetting import NoKeys
+from tidings_archive.replays import ReplayError, UnknownReplay
+from tidings_archive.suspensions import NotConfigured, SuspensionError, Unavailable, UnknownSubscription
+
+ERRORS: dict[type[Exception], HTTPStatus] = {
+    UnknownDeadLetter: HTTPStatus.NOT_FOUND,
+    UnknownReplay: HTTPStatus.NOT_FOUND,
+    UnknownSubscription: HTTPStatus.NOT_FOUND,
+    NotConfigured: HTTPStatus.NOT_FOUND,
+    DeadLetterError: HTTPStatus.CONFLICT,
+    NoKeys: HTTPStatus.CONFLICT,
+    SuspensionError: HTTPStatus.CONFLICT,
+    ReplayError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    SelectionError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+}
 
 
 class EventPage(TypedDict):

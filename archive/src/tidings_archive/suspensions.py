@@ -37,7 +37,14 @@ class UnknownSubscription(SuspensionError):
 
 
 class Unavailable(SuspensionError):
-    """The local run or the API server does not carry it out at the moment."""
+    """The local run or the API server does not carry it out at the moment.
+
+    Attributes:
+        after: Seconds to wait before retrying.
+
+    """
+
+    after = 5.0
 
 
 class NotConfigured(SuspensionError):

@@ -29,6 +29,10 @@ class Rejected(TidingsError):
     """Raise it in a handler to dead-letter the event immediately, because retrying would not help."""
 
 
+class NotFound(TidingsError):
+    """A unit of work requires an aggregate that does not exist. The response to a request is 404."""
+
+
 class UnknownOutcome(TidingsError):
     """A handler returned something other than an outcome, such as a `(body, 500)` tuple."""
 

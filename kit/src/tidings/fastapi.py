@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -17,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from tidings.conventions import EVENTS_PATH
 from tidings.dapr.app import DaprApp
-from tidings.errors import EventTooLarge, MalformedEvent, SidecarError, SidecarUnavailable, StateConflict
+from tidings.errors import EventTooLarge, MalformedEvent, NotFound, SidecarError, SidecarUnavailable, StateConflict
 from tidings.observability import logs, tracing
 from tidings.service import Service
 from tidings.settings import Settings
@@ -31,6 +32,11 @@ __all__ = ["CurrentService", "DaprApp", "EventApp", "StreamPlace", "create_app",
 
 MAX_DELIVERY = 64 * 1024 * 1024
 """Maximum bytes of a delivery, which may hold several events; the sidecar dead-letters larger ones."""
+_STATUSES: dict[type[Exception], HTTPStatus] = {
+    NotFound: HTTPStatus.NOT_FOUND,
+    EventTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    MalformedEvent: HTTPStatus.UNPROCESSABLE_ENTITY,
+}
 
 
 def create_app(
@@ -42,6 +48,7 @@ def create_app(
     settings: Settings | None = None,
     max_body: int = MAX_BODY,
     admit: Admission | None = None,
+    errors: Mapping[type[Exception], HTTPStatus] | None = None,
     **options: Any,
 ) -> EventApp:
     """Create the FastAPI application of a service: API, event ingress, health endpoints and request limits.
@@ -57,6 +64,8 @@ def create_app(
         max_body: Maximum size of a request body in bytes.
         admit: Called for each API request before its body is read, and thus before FastAPI's dependencies. It rejects a
             request, for example without a token, by raising HTTPException.
+        errors: HTTP status of the application's exceptions and of their subclasses. The response is a problem with the
+            exception's text. With status 503, `Retry-After` is the exception's attribute `after`, or 1 second.
         options: Passed to FastAPI.
 
     """
@@ -89,8 +98,8 @@ def create_app(
         app.include_router(router)
     problems.install(app)
     app.add_exception_handler(SidecarError, _unavailable)
-    app.add_exception_handler(EventTooLarge, _too_large)
-    app.add_exception_handler(MalformedEvent, _malformed)
+    for kind, status in {**_STATUSES, **(errors or {})}.items():
+        app.add_exception_handler(kind, partial(_failed, status))
     return app
 
 
@@ -175,9 +184,6 @@ async def _unavailable(request: Request, error: Exception) -> Response:
     return problems.problem(status, str(error), headers={"Retry-After": str(math.ceil(after))})
 
 
-async def _too_large(_request: Request, error: Exception) -> Response:
-    return problems.problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, str(error))
-
-
-async def _malformed(_request: Request, error: Exception) -> Response:
-    return problems.problem(HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
+async def _failed(status: HTTPStatus, _request: Request, error: Exception) -> Response:
+    after = {"Retry-After": str(math.ceil(getattr(error, "after", 1.0)))}
+    return problems.problem(status, str(error), headers=after if status is HTTPStatus.SERVICE_UNAVAILABLE else None)

@@ -16,7 +16,7 @@ import msgspec
 
 from tidings.context import AlreadyHandled, Context
 from tidings.dapr import Item, Operation, Sidecar, Upsert
-from tidings.errors import DefinitionError, OneDocument, StateConflict
+from tidings.errors import DefinitionError, NotFound, OneDocument, StateConflict
 from tidings.messages import personal
 from tidings.messages.delivery import DeliveryContext
 from tidings.messages.envelope import new_id
@@ -124,6 +124,19 @@ class DocumentContext(Context):
         if loaded.item is None:
             return None
         return msgspec.json.decode(personal.decrypt_document(model, loaded.document.value, name), type=model)
+
+    async def require(self, model: type[T], key: str, message: str) -> T:
+        """Return an aggregate that must exist.
+
+        Raises:
+            NotFound: It does not exist, for the reason that `message` states.
+            SidecarUnavailable: The store did not answer.
+
+        """
+        found = await self.load(model, key)
+        if found is None:
+            raise NotFound(message)
+        return found
 
     def save(self, key: str, value: object, *, ttl: timedelta | None = None) -> None:
         """Write a loaded aggregate when the handler returns; one per unit of work.

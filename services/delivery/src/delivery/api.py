@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 from datetime import datetime
+from http import HTTPStatus
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, HTTPException, Path
+from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict, StringConstraints
 from pydantic.alias_generators import to_camel
 
@@ -14,6 +15,7 @@ from tidings import Service, StateContext
 from tidings.fastapi import CurrentService
 
 router = APIRouter(tags=["delivery"])
+ERRORS: dict[type[Exception], HTTPStatus] = {NotOnDuty: HTTPStatus.NOT_FOUND, WrongStep: HTTPStatus.CONFLICT}
 
 DriverId = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 
@@ -109,10 +111,7 @@ async def on_duty(driver_id: DriverId, request: OnDutyRequest, service: CurrentS
 @router.post("/drivers/{driver_id}/off-duty", summary="Take a driver off duty after the current order")
 async def off_duty(driver_id: DriverId, service: CurrentService) -> OffDutyResponse:
     """Take a driver off duty, or mark the driver as leaving while an order is under way."""
-    try:
-        is_off_duty = await service.execute(rostering.go_off_duty, driver_id)
-    except NotOnDuty as error:
-        raise HTTPException(404, str(error)) from error
+    is_off_duty = await service.execute(rostering.go_off_duty, driver_id)
     return OffDutyResponse(driver_id=driver_id, status="gone" if is_off_duty else "leaving")
 
 
@@ -159,17 +158,12 @@ async def _step(service: Service, order_id: str, step: Callable[[Delivery, State
         step(delivery, context)
         return delivery
 
-    try:
-        return DeliveryResponse.model_validate(await service.execute(run, order_id))
-    except WrongStep as error:
-        raise HTTPException(409, str(error)) from error
+    return DeliveryResponse.model_validate(await service.execute(run, order_id))
 
 
 async def _load_delivery(order_id: str, context: StateContext) -> Delivery:
-    delivery = await context.load(Delivery, order_id)
-    if delivery is None:
-        raise HTTPException(404, f"no delivery for order {order_id}: it is not confirmed yet, or is for pickup")
-    return delivery
+    missing = f"no delivery for order {order_id}: it is not confirmed yet, or is for pickup"
+    return await context.require(Delivery, order_id, missing)
 
 
 async def _roster(_message: object, context: StateContext) -> Roster:

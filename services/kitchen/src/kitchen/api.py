@@ -1,21 +1,20 @@
 """The kitchen's HTTP API."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, HTTPException, Path, Query
+from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from kitchen import use_cases
 from kitchen.domain import Arrival, Fulfilment, NotClockedIn, Role, Roster, Status, Step, WrongStep
-from kitchen.use_cases import Board, StepDone, UnknownTicket
+from kitchen.use_cases import Board, StepDone
 from tidings.fastapi import CurrentService
 
 router = APIRouter()
+ERRORS: dict[type[Exception], HTTPStatus] = {WrongStep: HTTPStatus.CONFLICT, NotClockedIn: HTTPStatus.CONFLICT}
 Id = Annotated[str, Path(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9._-]+$")]
 Ingredient = Annotated[str, Path(max_length=60, pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", description="Such as smoked-tofu")]
 
@@ -94,8 +93,7 @@ async def clock_in(member_id: Id, body: ClockIn, service: CurrentService) -> lis
 @router.post("/staff/{member_id}/clock-out", tags=["staff"], summary="Clock a member of staff out")
 async def clock_out(member_id: Id, service: CurrentService) -> list[MemberView]:
     """Return the staff now at work; 409 if the member is not clocked in."""
-    with _http_errors():
-        return _crew(await service.execute(use_cases.clock_out, member_id))
+    return _crew(await service.execute(use_cases.clock_out, member_id))
 
 
 @router.get("/board", tags=["tickets"], summary="List staff, missing ingredients and tickets in work")
@@ -113,8 +111,7 @@ async def board(service: CurrentService, limit: Annotated[int, Query(ge=1, le=10
 @router.get("/tickets/{order_id}", tags=["tickets"], summary="Get a ticket")
 async def ticket(order_id: Id, service: CurrentService) -> TicketView:
     """Return the ticket; 404 if there is none."""
-    with _http_errors():
-        return TicketView.model_validate(await service.execute(use_cases.read_ticket, order_id))
+    return TicketView.model_validate(await service.execute(use_cases.read_ticket, order_id))
 
 
 @router.post("/tickets/{order_id}/steps/{step}", tags=["tickets"], summary="Record a step done by hand")
@@ -124,8 +121,7 @@ async def do_step(order_id: Id, step: Step, service: CurrentService, body: Check
     Only the step `checked` reads the body: `{"passed": false}` sends the pizzas back.
     """
     done = StepDone(order_id, step, body.passed if body else True)
-    with _http_errors():
-        return TicketView.model_validate(await service.execute(use_cases.do_step, done))
+    return TicketView.model_validate(await service.execute(use_cases.do_step, done))
 
 
 @router.post("/ingredients/{name}/ran-out", tags=["ingredients"], summary="Report that an ingredient has run out")
@@ -140,17 +136,6 @@ async def delivered(name: Ingredient, service: CurrentService) -> IngredientView
     """Return the pizzas that need it."""
     skus = await service.execute(use_cases.delivered, name)
     return IngredientView(ingredient=name, available=True, skus=skus)
-
-
-@contextmanager
-def _http_errors() -> Iterator[None]:
-    """Translate domain errors into HTTP errors."""
-    try:
-        yield
-    except UnknownTicket as error:
-        raise HTTPException(HTTPStatus.NOT_FOUND, str(error)) from error
-    except (WrongStep, NotClockedIn) as error:
-        raise HTTPException(HTTPStatus.CONFLICT, str(error)) from error
 
 
 def _crew(roster: Roster) -> list[MemberView]:

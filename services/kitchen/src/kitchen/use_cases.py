@@ -14,10 +14,6 @@ MAIN = "main"
 """State key of singleton documents."""
 
 
-class UnknownTicket(LookupError):
-    """No confirmed order of this id has reached the kitchen."""
-
-
 @dataclass(frozen=True, slots=True)
 class StepDone:
     """Report that a step of a ticket was done by hand."""
@@ -87,20 +83,17 @@ async def read_ticket(order_id: str, context: StateContext) -> Ticket:
     """Return a ticket.
 
     Raises:
-        UnknownTicket: The kitchen has no ticket for this order.
+        NotFound: No confirmed order of this id has reached the kitchen.
 
     """
-    ticket = await context.load(Ticket, order_id)
-    if ticket is None:
-        raise UnknownTicket(f"the kitchen has no ticket for order {order_id}")
-    return ticket
+    return await context.require(Ticket, order_id, f"the kitchen has no ticket for order {order_id}")
 
 
 async def do_step(done: StepDone, context: StateContext) -> Ticket:
     """Record a step that was done by hand.
 
     Raises:
-        UnknownTicket: There is no such ticket.
+        NotFound: There is no such ticket.
         WrongStep: Another step is due, or none.
 
     """

@@ -1,16 +1,14 @@
 """Loyalty's HTTP API. Responses come from loyalty's own state, so they do not depend on the SaaS."""
 
 from datetime import datetime
-from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, HTTPException, Path, Request
+from fastapi import APIRouter, Depends, Path, Request
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
 from loyalty import use_cases
 from loyalty.domain import Provider, State
-from loyalty.use_cases import UnknownMember
 from tidings.fastapi import CurrentService
 
 router = APIRouter()
@@ -54,10 +52,7 @@ class QueueView(_Model):
 @router.get("/members/{customer_id}", tags=["members"], summary="Get the points of a customer")
 async def member(customer_id: Id, service: CurrentService) -> MemberView:
     """Return the balance as of the latest award; 404 if the customer has neither points nor pending points."""
-    try:
-        return MemberView.model_validate(await service.execute(use_cases.read_member, customer_id))
-    except UnknownMember as error:
-        raise HTTPException(HTTPStatus.NOT_FOUND, str(error)) from error
+    return MemberView.model_validate(await service.execute(use_cases.read_member, customer_id))
 
 
 @router.get("/queue", tags=["queue"], summary="Get the backlog and the state of the circuit breaker")

@@ -1,11 +1,9 @@
 """The menu's HTTP API."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, HTTPException, Path
+from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
@@ -15,6 +13,7 @@ from menu.use_cases import Price
 from tidings.fastapi import CurrentService
 
 router = APIRouter(tags=["menu"])
+ERRORS: dict[type[Exception], HTTPStatus] = {UnknownItem: HTTPStatus.NOT_FOUND, IngredientMissing: HTTPStatus.CONFLICT}
 Name = r"^[a-z0-9]+(-[a-z0-9]+)*$"
 Sku = Annotated[str, Path(max_length=60, pattern=Name, description="Such as margherita")]
 Cents = Annotated[int, Field(ge=1, le=100_000, strict=True, description="Cents of a euro")]
@@ -73,8 +72,7 @@ async def get_menu(service: CurrentService) -> MenuView:
 @router.get("/menu/{sku}", summary="Get a pizza")
 async def get_item(sku: Sku, service: CurrentService) -> ItemView:
     """Return the pizza; 404 if it is not on the menu."""
-    with _http_errors():
-        return _view(await service.execute(use_cases.read_menu, None), sku)
+    return _view(await service.execute(use_cases.read_menu, None), sku)
 
 
 @router.put("/menu/{sku}", summary="Add or change a pizza")
@@ -95,33 +93,19 @@ async def put_item(sku: Sku, body: RecipeBody, service: CurrentService) -> ItemV
 @router.put("/menu/{sku}/price", summary="Change a price")
 async def put_price(sku: Sku, body: PriceBody, service: CurrentService) -> ItemView:
     """Return the pizza after the change; 404 if it is not on the menu."""
-    with _http_errors():
-        return _view(await service.execute(use_cases.set_price, Price(sku, body.price_cents)), sku)
+    return _view(await service.execute(use_cases.set_price, Price(sku, body.price_cents)), sku)
 
 
 @router.post("/menu/{sku}/sold-out", summary="Mark a pizza as sold out")
 async def post_sold_out(sku: Sku, service: CurrentService) -> ItemView:
     """Return the pizza after the change; 404 if it is not on the menu."""
-    with _http_errors():
-        return _view(await service.execute(use_cases.sold_out, sku), sku)
+    return _view(await service.execute(use_cases.sold_out, sku), sku)
 
 
 @router.post("/menu/{sku}/restocked", summary="Mark a pizza as available again")
 async def post_restocked(sku: Sku, service: CurrentService) -> ItemView:
     """Return the pizza after the change; 404 if it is not on the menu, 409 while an ingredient is missing."""
-    with _http_errors():
-        return _view(await service.execute(use_cases.restocked, sku), sku)
-
-
-@contextmanager
-def _http_errors() -> Iterator[None]:
-    """Translate domain errors into HTTP errors."""
-    try:
-        yield
-    except UnknownItem as error:
-        raise HTTPException(HTTPStatus.NOT_FOUND, str(error)) from error
-    except IngredientMissing as error:
-        raise HTTPException(HTTPStatus.CONFLICT, str(error)) from error
+    return _view(await service.execute(use_cases.restocked, sku), sku)
 
 
 def _view(menu: Menu, sku: str) -> ItemView:

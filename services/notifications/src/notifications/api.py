@@ -1,16 +1,14 @@
 """The HTTP API of notifications."""
 
 from datetime import datetime
-from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, HTTPException, Path
+from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
 from notifications import use_cases
 from notifications.domain import Status, Template
-from notifications.use_cases import UnknownEmail
 from tidings.fastapi import CurrentService
 
 router = APIRouter()
@@ -34,7 +32,4 @@ class EmailView(BaseModel):
 @router.get("/emails/{email_id}", tags=["emails"], summary="Get the status of an e-mail")
 async def email(email_id: Id, service: CurrentService) -> EmailView:
     """Return the status of an e-mail; 404 if it was never requested."""
-    try:
-        return EmailView.model_validate(await service.execute(use_cases.read_email, email_id))
-    except UnknownEmail as error:
-        raise HTTPException(HTTPStatus.NOT_FOUND, str(error)) from error
+    return EmailView.model_validate(await service.execute(use_cases.read_email, email_id))

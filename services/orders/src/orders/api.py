@@ -32,14 +32,13 @@ from orders.use_cases.coupled import Unanswered
 from orders.use_cases.identity import IdSecret, id_secret
 from tidings import Service
 from tidings.fastapi import CurrentService
-from tidings.web.problems import problem
 
 router = APIRouter(tags=["orders"])
 
 Place = Callable[[Service, Placing, str], Awaitable[Order]]
 """Function that places an order, by events or coupled. The last argument is the request's traceparent."""
 
-STATUSES = {
+ERRORS: dict[type[Exception], HTTPStatus] = {
     OrderUnknown: HTTPStatus.NOT_FOUND,
     TooLate: HTTPStatus.CONFLICT,
     SoldOut: HTTPStatus.CONFLICT,
@@ -202,13 +201,6 @@ def _order_body(order: Order, service: Service, token: str) -> OrderBody:
 async def place_by_events(service: Service, placing: Placing, traceparent: str) -> Order:
     """Place an order without waiting for other services."""
     return await service.execute(use_cases.place, placing, correlation_id=placing.order_id, traceparent=traceparent)
-
-
-async def domain_error(_request: Request, error: Exception) -> Response:
-    """Translate a domain error into an HTTP problem."""
-    status = next(status for error_type, status in STATUSES.items() if isinstance(error, error_type))
-    headers = {"Retry-After": "1"} if status is HTTPStatus.SERVICE_UNAVAILABLE else {}
-    return problem(status, str(error), headers=headers)
 
 
 async def _id_secret(request: Request, service: Service) -> IdSecret:

@@ -2,8 +2,7 @@
 
 from fastapi import FastAPI
 
-from orders.api import domain_error, place_by_events, router
-from orders.domain import OrderError
+from orders.api import ERRORS, place_by_events, router
 from orders.handlers import handlers
 from orders.settings import OrdersSettings
 from orders.use_cases.coupled import Collaborators
@@ -15,13 +14,12 @@ def application(service: Service, settings: OrdersSettings, collaborators: Colla
     """Build the application in the configured mode; tests pass their own collaborators."""
     if settings.mode == "coupled":
         collaborators = collaborators or Collaborators(settings, service.settings.app_api_token)
-        app = create_app(service, [router], lifespan=collaborators.opened)
+        app = create_app(service, [router], errors=ERRORS, lifespan=collaborators.opened)
         app.state.place = collaborators.place
     else:
-        app = create_app(service, [router])
+        app = create_app(service, [router], errors=ERRORS)
         app.state.place = place_by_events
     app.state.settings = settings
-    app.add_exception_handler(OrderError, domain_error)
     return app
 
 

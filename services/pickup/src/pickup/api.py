@@ -1,19 +1,20 @@
 """HTTP API of the pickup counter."""
 
 from datetime import datetime
+from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, HTTPException
+from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, StringConstraints
 from pydantic.alias_generators import to_camel
 
 from pickup import use_cases
 from pickup.domain import NotOnShelf, Status, WrongCode
-from pickup.use_cases import UnknownOrder
 from tidings import StateContext
 from tidings.fastapi import CurrentService
 
 router = APIRouter(tags=["pickup"])
+ERRORS: dict[type[Exception], HTTPStatus] = {NotOnShelf: HTTPStatus.CONFLICT, WrongCode: HTTPStatus.FORBIDDEN}
 
 
 class Model(BaseModel):
@@ -76,10 +77,7 @@ async def shelf(service: CurrentService) -> ShelfResponse:
 @router.get("/orders/{order_id}", summary="Get an order")
 async def order(order_id: str, service: CurrentService) -> OrderResponse:
     """Return an order; 404 if it is unknown."""
-    try:
-        return OrderResponse.model_validate(await service.execute(use_cases.read_order, order_id))
-    except UnknownOrder as error:
-        raise HTTPException(404, str(error)) from error
+    return OrderResponse.model_validate(await service.execute(use_cases.read_order, order_id))
 
 
 @router.post("/orders/{order_id}/collect", summary="Hand out an order to the customer with its code")
@@ -92,11 +90,4 @@ async def collect(order_id: str, request: CollectRequest, service: CurrentServic
         use_cases.hand_out(order, request.code, context)
         return OrderResponse.model_validate(order)
 
-    try:
-        return await service.execute(run, request)
-    except UnknownOrder as error:
-        raise HTTPException(404, str(error)) from error
-    except NotOnShelf as error:
-        raise HTTPException(409, str(error)) from error
-    except WrongCode as error:
-        raise HTTPException(403, str(error)) from error
+    return await service.execute(run, request)

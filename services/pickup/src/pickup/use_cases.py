@@ -16,21 +16,15 @@ _ALPHABET = "23456789ABCDEFGHJKMNPQRSTVWXYZ"
 _CODE_LENGTH = 5
 
 
-class UnknownOrder(LookupError):
-    """There is no pickup of this order."""
-
-
 async def read_order(order_id: str, context: StateContext) -> ShelvedOrder:
     """Return an order.
 
     Raises:
-        UnknownOrder: There is no pickup of this order.
+        NotFound: There is no pickup of this order.
 
     """
-    order = await context.load(ShelvedOrder, order_id)
-    if order is None:
-        raise UnknownOrder(f"no pickup of order {order_id}: it is not confirmed yet, or is for delivery")
-    return order
+    missing = f"no pickup of order {order_id}: it is not confirmed yet, or is for delivery"
+    return await context.require(ShelvedOrder, order_id, missing)
 
 
 async def read_shelf(_nothing: object, context: StateContext) -> ShelfIndex:
