@@ -36,7 +36,7 @@ async def delivered_by_lanes() -> None:
     async def never(scheduled: Any) -> None:
         raise AssertionError(scheduled)
 
-    await lanes.open(never)
+    await lanes.start(never)
     slots = await lanes.take(ROWS)
     units = [
         (slot, Slot(f"s{n}", str(n), [Outgoing("shop.itemSold.v1", msgspec.Raw((EVENT % (n, n)).encode()))]))
@@ -46,7 +46,7 @@ async def delivered_by_lanes() -> None:
         lanes.committed([unit], ())
     while lanes.depth:  # noqa: ASYNC110 - as on the other side
         await asyncio.sleep(0.002)
-    await lanes.close(1.0)
+    await lanes.stop(1.0)
 
 
 def per_cpu_second(side: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[float]]:

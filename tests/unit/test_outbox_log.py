@@ -70,12 +70,12 @@ class System:
         service = Service("shop", self.handlers, sidecar=sidecar, clock=lambda: NOW)
         outbox = service.outbox
         assert isinstance(outbox, LogOutbox)
-        outbox._lanes._instance, outbox._lanes.clock = instance, clock
+        outbox._instance, outbox.clock = instance, clock
         await service.start()
         assert service._starting is not None
         await service._starting
         yield service, sidecar
-        for task in outbox._lanes._tasks:
+        for task in outbox._tasks:
             task.cancel()
 
     def published(self) -> list[dict[str, Any]]:
@@ -401,7 +401,7 @@ class Late(MemorySidecar):
 def replace_sidecar(service: Service, sidecar: MemorySidecar) -> None:
     outbox = service.outbox
     assert isinstance(outbox, LogOutbox)
-    outbox._sidecar = outbox._lanes._sidecar = sidecar
+    outbox._sidecar = sidecar
 
 
 async def test_a_cancelled_commit_that_is_carried_out_later_is_published(system: System) -> None:
@@ -450,13 +450,13 @@ async def test_a_cancelled_wait_for_a_slot_takes_none(system: System, monkeypatc
         assert isinstance(outbox, LogOutbox)
         late = Late(system)
         replace_sidecar(service, late)
-        waiting = asyncio.ensure_future(outbox._lanes.take(2))
+        waiting = asyncio.ensure_future(outbox.take(2))
         await late.asked.wait()
         waiting.cancel()
         await asyncio.wait([waiting])
         replace_sidecar(service, sidecar)
-        assert len(set(await outbox._lanes.take(1))) == 1
-        assert (outbox._lanes._used, outbox._lanes._extent) == (1, 1)
+        assert len(set(await outbox.take(1))) == 1
+        assert (outbox._used, outbox._extent) == (1, 1)
         late.go_on.set()
 
 

@@ -98,13 +98,17 @@ class Lanes:
     Args:
         sidecar: Stores slots and publishes events.
         instance: Name of this replica, stable across restarts, so that its previous lane is adopted immediately.
+        max_event: Maximum size of a published event in bytes.
         clock: Seconds since 1970.
 
     """
 
-    def __init__(self, sidecar: Sidecar, instance: str, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, sidecar: Sidecar, instance: str, max_event: int = 1_000_000, clock: Callable[[], float] = time.time
+    ) -> None:
         self._sidecar = sidecar
         self._instance = instance
+        self._max_event = max_event
         self.clock = clock
         self._lane = ""
         self._extent = 0
@@ -126,7 +130,7 @@ class Lanes:
 
     # -- life ---------------------------------------------------------------------------------------------------
 
-    async def open(self, deliver: Deliver) -> None:
+    async def start(self, deliver: Deliver) -> None:
         """Take a lane, adopt those of earlier runs and of expired leases, and keep the lease."""
         self._deliver = deliver
         self._lane = new_id().replace("-", "")
@@ -135,7 +139,7 @@ class Lanes:
         self._start(self._keep_lease)
         self._start(self._clean)
 
-    async def close(self, grace_period: float) -> None:
+    async def stop(self, grace_period: float) -> None:
         """Finish messages in flight within `grace_period` seconds; another instance adopts the rest."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace_period):
@@ -151,11 +155,6 @@ class Lanes:
             with contextlib.suppress(SidecarError):
                 await self._remove_finished()
                 await self._release()
-
-    @property
-    def opened(self) -> asyncio.Event:
-        """Event that is set once units of work can be committed."""
-        return self._opened
 
     @property
     def depth(self) -> int:

@@ -6,8 +6,6 @@ Works on every Dapr state store and every broker. `tidings.outbox.lanes` describ
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, TypeVar
@@ -33,47 +31,8 @@ from tidings.outbox.documents import (
     write,
 )
 from tidings.outbox.lanes import Lanes
-from tidings.outbox.port import Deliver
 
 T = TypeVar("T")
-
-
-class LogOutbox:
-    """Publishes through the state store.
-
-    Args:
-        sidecar: Stores documents and publishes events.
-        instance: Name of this replica, stable across restarts.
-        max_event: Maximum size of a published event in bytes.
-        clock: Seconds since 1970.
-
-    """
-
-    uses_state: ClassVar[bool] = True
-
-    def __init__(
-        self, sidecar: Sidecar, instance: str, max_event: int = 1_000_000, clock: Callable[[], float] = time.time
-    ) -> None:
-        self._sidecar = sidecar
-        self._lanes = Lanes(sidecar, instance, clock)
-        self._max_event = max_event
-
-    async def start(self, deliver: Deliver) -> None:
-        """Take a lane, and deliver messages left by an earlier run."""
-        await self._lanes.open(deliver)
-
-    async def stop(self, grace_period: float) -> None:
-        """Deliver messages in flight within `grace_period` seconds."""
-        await self._lanes.close(grace_period)
-
-    @property
-    def depth(self) -> int:
-        """Number of units of work with undelivered messages."""
-        return self._lanes.depth
-
-    def unit(self, delivery: DeliveryContext, now: datetime) -> StateContext:
-        """Open a unit of work."""
-        return StateContext(delivery, now, self._max_event, self._sidecar, self._lanes)
 
 
 @dataclass(slots=True)
@@ -249,3 +208,13 @@ class StateContext(DocumentContext):
             self._lanes.uncertain(contents, before, writing)
             raise
         self._lanes.committed(contents, before)
+
+
+class LogOutbox(Lanes):
+    """The lanes of one instance, with its units of work."""
+
+    uses_state: ClassVar[bool] = True
+
+    def unit(self, delivery: DeliveryContext, now: datetime) -> StateContext:
+        """Open a unit of work."""
+        return StateContext(delivery, now, self._max_event, self._sidecar, self)
