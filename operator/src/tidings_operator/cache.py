@@ -1,12 +1,11 @@
 """Cache of the API server's objects, and the keys to reconcile when they change. No I/O."""
 
-import hashlib
 import time
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -24,8 +23,8 @@ ObjectReference = tuple[str, str, str]
 """Kind, namespace and name."""
 T = TypeVar("T", bound=Hashable)
 NOWHERE = Origin()
-REMEMBERED = ("type", "status", "reason", "lastTransitionTime")
-"""Fields of a condition that a later status depends on; for Observed, which may be kept unchanged, all fields."""
+READY = b'"status":"True","type":"Ready"'
+"""Part of the encoded status of a Ready object: decoding thousands of statuses for each scrape would take too long."""
 SHARED = (
     "consumer",
     "source",
@@ -39,41 +38,9 @@ SHARED = (
 """Fields of an EventSubscription's spec that many subscriptions have in common."""
 
 
-class RecordedStatus(NamedTuple):
-    """A written status, reduced to save memory."""
-
-    digest: bytes
-    rest: bytes
-    """Fields that the next status depends on: usually the times of conditions, for a type its accepted states."""
-
-    def decoded(self) -> dict[str, Any]:
-        """Return the rest."""
-        rest: dict[str, Any] = msgspec.json.decode(self.rest)
-        return rest
-
-
-def digest(status: Any) -> bytes:
-    """Return a digest of a status."""
-    return hashlib.sha256(msgspec.json.encode(status or {}, order="deterministic")).digest()[:16]
-
-
-def recorded_status(kind: str, status: Any) -> RecordedStatus:
-    """Reduce a status to its digest and the fields that the next status depends on."""
-    if kind == "EventReplay" or not status:
-        return RecordedStatus(digest(status), msgspec.json.encode(status or {}, order="deterministic"))
-    conditions = [
-        condition if condition["type"] == "Observed" else {field: condition.get(field) for field in REMEMBERED}
-        for condition in status.get("conditions") or ()
-    ]
-    kept = {"conditions": conditions, **({"accepted": status["accepted"]} if status.get("accepted") else {})}
-    return RecordedStatus(digest(status), shared(msgspec.json.encode(kept, order="deterministic")))
-
-
-@lru_cache(maxsize=4096)
-def is_ready(rest: bytes) -> bool:
-    """Return True if a recorded status is Ready."""
-    conditions = msgspec.json.decode(rest).get("conditions", ())
-    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+def encode_status(status: Any) -> bytes:
+    """Return a status as JSON that is equal for equal statuses."""
+    return msgspec.json.encode(status or {}, order="deterministic")
 
 
 @lru_cache(maxsize=4096)
@@ -97,8 +64,14 @@ class Tracked:
     uid: str
     generation: int
     version: int
-    status: RecordedStatus
+    status: bytes
+    """Encoded by `encode_status`."""
     findings: tuple[Finding, ...] = ()
+
+    def decoded_status(self) -> dict[str, Any]:
+        """Return the status."""
+        status: dict[str, Any] = msgspec.json.decode(self.status)
+        return status
 
 
 Read = tuple[Resource[Any] | None, Sequence[Finding]]
@@ -184,7 +157,7 @@ class Cache:
         known = self.objects.get(place)
         version = int(body["metadata"]["resourceVersion"])
         if known and known.uid == body["metadata"]["uid"] and known.version < version:
-            known.status, known.version = recorded_status(place[0], body.get("status")), version
+            known.status, known.version = encode_status(body.get("status")), version
             self._unweigh(place)
 
     def listed(self, api: Api, namespace: str, items: Sequence[Live]) -> None:
@@ -263,7 +236,7 @@ class Cache:
     def ready(self) -> int:
         """Return the number of EventSubscriptions whose status is Ready."""
         return sum(
-            place[0] == "EventSubscription" and is_ready(tracked.status.rest) for place, tracked in self.objects.items()
+            place[0] == "EventSubscription" and READY in tracked.status for place, tracked in self.objects.items()
         )
 
     def drop_if_empty(self, app: tuple[str, str]) -> None:
@@ -272,7 +245,7 @@ class Cache:
             del self.apps[app]
 
     def _keep(self, place: ObjectReference, known: Tracked | None, body: Mapping[str, Any], read: Read | None) -> None:
-        metadata, status = body["metadata"], recorded_status(place[0], body.get("status"))
+        metadata, status = body["metadata"], encode_status(body.get("status"))
         version, generation = int(metadata["resourceVersion"]), metadata.get("generation", 0)
         if known and (known.uid, known.generation) == (metadata["uid"], generation):
             known.version = version
@@ -293,7 +266,7 @@ class Cache:
     def weigh(self, key: tuple[str, str]) -> dict[str, str]:
         """Check a type against its accepted states: return the incompatible versions and the reasons."""
         this, tracked = self.inventory.types.get(key), self.objects.get(("EventType", *key))
-        return accepted.misfit_versions(this, tracked.status.decoded()) if this and tracked else {}
+        return accepted.misfit_versions(this, tracked.decoded_status()) if this and tracked else {}
 
     def weighed(self, key: tuple[str, str], misfits: dict[str, str]) -> None:
         """Record the result of `weigh`; if it has changed, queue the type's readers."""

@@ -17,7 +17,6 @@ import msgspec
 
 from tidings_operator.archive import ArchiveError, Archives
 from tidings_operator.cache import Cache, Tracked
-from tidings_operator.client import OWN, ApiError, Client
 from tidings_plan.resources import EventType, Selection
 from tidings_plan.resources.eventtype import Version
 
@@ -52,7 +51,6 @@ class Notifier:
     def __init__(
         self,
         cache: Cache,
-        client: Client,
         archives: Archives,
         *,
         grace: float,
@@ -60,7 +58,6 @@ class Notifier:
         clock: Callable[[], datetime],
     ) -> None:
         self._cache = cache
-        self._client = client
         self._archives = archives
         self._grace = timedelta(seconds=grace)
         self._may_write = may_write
@@ -90,7 +87,7 @@ class Notifier:
             if not await self._post(notice, silent):
                 self._proposals.append(notice)
         for notice in self._present(now) if self._may_write() else ():
-            if notice.key not in self._sent and await self._post(await self._explained(notice), silent):
+            if notice.key not in self._sent and await self._post(notice, silent):
                 self._sent[notice.key] = now
         for namespace in self._unavailable - silent:
             LOG.info("owners in %s are notified again", namespace)
@@ -111,19 +108,6 @@ class Notifier:
                 LOG.warning("owners in %s are not notified until their archive answers: %s", notice.namespace, error)
             return False
         return True
-
-    async def _explained(self, notice: Notice) -> Notice:
-        """Add the message of the condition Ready, which the cache does not keep."""
-        if notice.type != "tidings.subscriptionFailed" or notice.data["message"]:
-            return notice
-        try:
-            body = await self._client.get(OWN["EventSubscription"], notice.namespace, notice.data["subscription"])
-        except ApiError as error:
-            LOG.warning("the message of %s/%s: %s", notice.namespace, notice.data["subscription"], error)
-            return notice
-        conditions = ((body or {}).get("status") or {}).get("conditions") or ()
-        messages = [str(each.get("message", "")) for each in conditions if each.get("type") == "Ready"]
-        return Notice(notice.namespace, notice.type, {**notice.data, "message": "".join(messages)[:LONGEST]})
 
     def _present(self, now: datetime) -> list[Notice]:
         """Return all notices that the current state gives reason for."""
@@ -175,7 +159,7 @@ class Notifier:
         return list(_to_all("tidings.incompatibleChangeProposed", event_type, readers, data))
 
     def _failed(self, namespace: str, name: str, tracked: Tracked, now: datetime) -> Notice | None:
-        conditions = tracked.status.decoded().get("conditions", ())
+        conditions = tracked.decoded_status().get("conditions") or ()
         ready = next((one for one in conditions if one["type"] == "Ready" and one["status"] == "False"), None)
         if ready is None or now - datetime.fromisoformat(ready["lastTransitionTime"]) < self._grace:
             return None
@@ -187,7 +171,7 @@ class Notifier:
             "subscription": name,
             "app": consumer.app_id if consumer else "",
             "reason": ready["reason"],
-            "message": "",
+            "message": ready["message"][:LONGEST],
             "since": ready["lastTransitionTime"],
             "owners": [_owner(consumer.owner, consumer.contact, "consumer")] if consumer and owned else [],
         }

@@ -79,7 +79,6 @@ class Operator:
         )
         self.notifier = Notifier(
             self.cache,
-            self.client,
             self.archives,
             grace=settings.notify_grace,
             may_write=lambda: self.lease.held,

@@ -14,7 +14,7 @@ import msgspec
 from structlog.contextvars import bind_contextvars
 
 from tidings_operator import children, events, metrics, statuses
-from tidings_operator.cache import Cache, ObjectReference, Tracked, digest
+from tidings_operator.cache import Cache, ObjectReference, Tracked, encode_status
 from tidings_operator.children import Desired, Name, Step
 from tidings_operator.client import CHILDREN, OWN, ApiError, Client, Known
 from tidings_operator.judging import ALONE, QUICK, THOROUGH, Judge, JudgementError, TooLongError
@@ -255,7 +255,7 @@ class Reconciler:
         """Patch the status of an object that could not be evaluated."""
         tracked = self.cache.objects.get(place)
         if tracked:
-            status = statuses.unreadable(tracked.generation, [finding], tracked.status.decoded(), self._now())
+            status = statuses.unreadable(tracked.generation, [finding], tracked.decoded_status(), self._now())
             await self.patch_status(place, status)
 
     async def _carry_out(
@@ -278,15 +278,14 @@ class Reconciler:
         updates: list[tuple[ObjectReference, dict[str, Any]]] = []
         for subscription in subscriptions:
             if inventory.subscriptions.get(subscription.key) is subscription:
-                before = self._tracked(subscription).status.decoded()
+                before = self._tracked(subscription).decoded_status()
                 updates.append(
                     (
                         ("EventSubscription", *subscription.key),
                         statuses.subscription(subscription, outcome, inventory, before, now),
                     )
                 )
-        # Most are unchanged: only the others need a write.
-        writes = [self.patch_status(place, status) for place, status in updates if self._differs(place, status)]
+        writes = [self.patch_status(place, status) for place, status in updates]
         for error in filter(None, await asyncio.gather(*writes, return_exceptions=True)):
             raise error
 
@@ -365,7 +364,7 @@ class Reconciler:
     def _decide_type(self, place: ObjectReference, now: str, today: date) -> tuple[dict[str, str], dict[str, Any]]:
         """Check a type against its accepted states, and return its status. Runs in a fork."""
         inventory = self.cache.inventory
-        this, before = inventory.types[place[1:]], self.cache.objects[place].status.decoded()
+        this, before = inventory.types[place[1:]], self.cache.objects[place].decoded_status()
         findings = plan_type(this, inventory, today)
         return self.cache.weigh(place[1:]), statuses.event_type(this, findings, inventory, before, now, today)
 
@@ -374,16 +373,16 @@ class Reconciler:
         place: ObjectReference = (key.what, key.namespace, key.name)
         tracked = self.cache.objects.get(place)
         if tracked and tracked.findings:
-            status = statuses.unreadable(tracked.generation, tracked.findings, tracked.status.decoded(), self._now())
+            status = statuses.unreadable(tracked.generation, tracked.findings, tracked.decoded_status(), self._now())
             await self.patch_status(place, status)
 
     async def patch_status(self, place: ObjectReference, status: Mapping[str, Any]) -> None:
         """Write a status if it differs from the recorded one."""
         tracked = self.cache.objects.get(place)
-        if tracked is None or not self._differs(place, status):
+        if tracked is None or encode_status(status) == tracked.status:
             return
         self.must_lead()
-        warned = _newly_wrong(tracked.status.decoded(), status)
+        warned = _newly_wrong(tracked.decoded_status(), status)
         kind, namespace, name = place
         try:
             known = Known(namespace, name, tracked.uid, tracked.generation, tracked.version)
@@ -398,10 +397,6 @@ class Reconciler:
         metrics.WRITES.labels(kind, "status").inc()
         if warned:
             await self.record_event(place, warned["reason"], warned["message"])
-
-    def _differs(self, place: ObjectReference, status: Mapping[str, Any]) -> bool:
-        tracked = self.cache.objects.get(place)
-        return tracked is not None and digest(status) != tracked.status.digest
 
     async def record_event(self, place: ObjectReference, reason: str, note: str, *, warning: bool = True) -> None:
         """Post a Kubernetes event about an object. Failures are only logged: the status has the same content."""

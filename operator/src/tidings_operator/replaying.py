@@ -70,7 +70,7 @@ class Replayer:
         if replay is None or tracked is None:
             await self._reconciler.unreadable(key)
             return
-        before = tracked.status.decoded()
+        before = tracked.decoded_status()
         if replay.metadata.deletion_timestamp:
             await self._cancel(place, replay, tracked, before)
             return
@@ -127,7 +127,7 @@ class Replayer:
     def _recorded(self, place: ObjectReference, before: Status) -> Status:
         """Return the last written status: a step that ends early may have written one."""
         tracked = self._reconciler.cache.objects.get(place)
-        return {**before, **(tracked.status.decoded() if tracked else {})}
+        return {**before, **(tracked.decoded_status() if tracked else {})}
 
     async def _cancel(self, place: ObjectReference, replay: EventReplay, tracked: Tracked, before: Status) -> None:
         """Cancel a deleted replay in the archive, then remove the finalizer."""
@@ -313,7 +313,7 @@ class Replayer:
             Condition("Reconciling", "False" if ended or stalled else "True", ready.reason, ready.message),
             Condition("Stalled", "True" if stalled else "False", ready.reason),
         ]
-        dated_conditions = dated(conditions, tracked.status.decoded(), generation, _now())
+        dated_conditions = dated(conditions, tracked.decoded_status(), generation, _now())
         await self._reconciler.patch_status(
             place, {**status, "observedGeneration": generation, "conditions": dated_conditions}
         )
