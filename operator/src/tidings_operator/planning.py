@@ -6,9 +6,9 @@ from datetime import date
 from functools import partial
 from typing import Any, TypeVar
 
-from tidings_operator.judging import ALONE, Judge, JudgementError
+from tidings_operator.judging import Judge, JudgementError
 from tidings_plan import AppPlan, plan_app
-from tidings_plan.resources import EventSubscription, Inventory, Key
+from tidings_plan.resources import Inventory, Key
 
 At = TypeVar("At")
 
@@ -30,26 +30,3 @@ async def plan_apps(
 ) -> tuple[dict[Key, AppPlan], set[Key]]:
     """Plan each app separately; return the plans, and the apps that could not be planned."""
     return await gathered(judge, {app: partial(plan_app, app, inventory, today) for app in sorted(apps)}, seconds)
-
-
-async def harmful(app: Key, inventory: Inventory, judge: Judge, today: date) -> list[EventSubscription]:
-    """Return the subscriptions without which an app can be planned: those that fail alone, or all if none does."""
-    subscriptions, failed = inventory.of_app(app), []
-    for subscription in subscriptions:  # sequentially, because concurrent evaluations share a fork
-        try:
-            await judge(partial(_plan_alone, app, subscription, inventory, today), ALONE)
-        except JudgementError:
-            failed.append(subscription)
-    return failed or subscriptions
-
-
-def keep_only(inventory: Inventory, app: Key, subscription: EventSubscription) -> None:
-    """Remove an app's other subscriptions: in a fork that evaluates nothing else."""
-    for other in inventory.of_app(app):
-        if other is not subscription and other.key != subscription.key:
-            inventory.remove("EventSubscription", other.key)
-
-
-def _plan_alone(app: Key, subscription: EventSubscription, inventory: Inventory, today: date) -> None:
-    keep_only(inventory, app, subscription)
-    plan_app(app, inventory, today)

@@ -18,7 +18,6 @@ from tidings_operator.cache import Cache, ObjectReference, Tracked, encode_statu
 from tidings_operator.children import Desired, Name, Step
 from tidings_operator.client import CHILDREN, OWN, ApiError, Client, Known
 from tidings_operator.judging import ALONE, QUICK, THOROUGH, Judge, JudgementError, TooLongError
-from tidings_operator.planning import keep_only
 from tidings_operator.statuses import Failure, Outcome
 from tidings_operator.workqueue import Key, WorkQueue
 from tidings_plan import AppPlan, assemble_map, cel, map_subscriptions, plan_app, plan_type
@@ -248,7 +247,9 @@ class Reconciler:
 
     def _alone(self, app: tuple[str, str], subscription: EventSubscription, today: date) -> None:
         """Plan an app as if it had one subscription only. Runs in a fork, whose inventory is isolated."""
-        keep_only(self.cache.inventory, app, subscription)
+        for other in self.cache.inventory.of_app(app):
+            if other.key != subscription.key:
+                self.cache.inventory.remove("EventSubscription", other.key)
         self._decide(app, today)
 
     async def _patch_unjudged(self, place: ObjectReference, finding: Finding) -> None:

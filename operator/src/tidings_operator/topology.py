@@ -10,8 +10,8 @@ kinds and to patch one Component; the operator itself needs no broker passwords.
 that wait in JetStream for each consumer (`METRICS`), which a stopped service cannot report.
 
 It plans in forks of this process, each with a limit on CPU time and memory (`judging`). An app that a first, short
-attempt cannot plan keeps its rights, and the others get theirs. Subscriptions that a longer attempt cannot plan either
-are left out.
+attempt cannot plan keeps its rights, and the others get theirs. If a longer attempt fails, too, it keeps them until one
+of the next attempts succeeds; the operator reports the subscription that is the reason.
 """
 
 import asyncio
@@ -23,8 +23,9 @@ import time
 import traceback
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ from tidings.brokers.watch import REFUSED, BrokerWatch
 from tidings_operator import reading
 from tidings_operator.client import COMPONENTS, OWN, Api, ApiError, Client
 from tidings_operator.judging import QUICK, THOROUGH, Judge
-from tidings_operator.planning import gathered, harmful, plan_apps
+from tidings_operator.planning import gathered, plan_apps
 from tidings_operator.process import login
 from tidings_operator.server import listener
 from tidings_operator.watching import watch
@@ -49,7 +50,6 @@ from tidings_plan import AppPlan, Scopes, cel
 from tidings_plan.channels import published
 from tidings_plan.resources import EventType, Inventory, Key
 from tidings_plan.resources.brokers import MOST_PARALLEL
-from tidings_plan.resources.model import Resource
 from tidings_plan.types import grants
 
 LOG = logging.getLogger(__name__)
@@ -82,11 +82,6 @@ UNREAD_LETTERS = Gauge(
     "tidings_broker_dead_letters_unread",
     "Dead letters of a topic that no app has read: no list shows them, and the broker drops them with its retention",
     ["topic"],
-    registry=METRICS,
-)
-LEFT_OUT = Gauge(
-    "tidings_topology_left_out",
-    "EventTypes and EventSubscriptions that cannot be planned within the limits, and have no rights",
     registry=METRICS,
 )
 FAILURES = Counter(
@@ -203,8 +198,6 @@ class TopologyController:
         self._judge = Judge()
         self._seen: dict[Key, Any] = {}
         self._read: dict[Key, tuple[Any, reading.Read]] = {}
-        self._left_out: dict[Key, Any] = {}
-        """Kind and name of resources that cannot be planned, with the generation at which that was determined."""
         self._listed: set[str] = set()
         self._changed = asyncio.Event()
         self._topics: set[str] = set()
@@ -225,8 +218,6 @@ class TopologyController:
         if change != "DELETED":
             self._seen[key] = item
         if change == "DELETED" or not before or _generation(before) != _generation(item):
-            if api.kind == "EventType":
-                self._left_out.clear()  # it may be what could not be planned with
             self._changed.set()
 
     async def run(self) -> None:
@@ -341,10 +332,8 @@ class TopologyController:
     async def _keep(self) -> None:
         while True:
             self._settings.ready.with_suffix(".alive").touch()
-            try:
+            with suppress(TimeoutError):  # restores removed rights, and plans again what could not be planned
                 await asyncio.wait_for(self._changed.wait(), RESYNC)
-            except TimeoutError:  # restores removed rights, and retries resources that were left out
-                self._left_out.clear()
             await asyncio.sleep(SETTLE)
             self._changed.clear()
             if len(self._listed) < 2:  # noqa: PLR2004 - a partial view would remove rights
@@ -356,59 +345,41 @@ class TopologyController:
     async def _reconcile(self) -> None:
         inventory, today = await self._inventory(), datetime.now(UTC).date()
         apps, undecided = await plan_apps(inventory.apps, inventory, self._judge, today, QUICK)
-        channels, odd = await self._channels(inventory)
+        channels = await self._channels(inventory)
         await self._enforce([*apps.values()], channels, undecided)
-        for resource in odd:
-            self._leave_out(resource)
         plans = {**apps}
         for app in sorted(undecided):
-            plans |= await self._look_longer(app, inventory, today)
+            self._settings.ready.with_suffix(".alive").touch()
+            longer, failed = await plan_apps([app], inventory, self._judge, today, THOROUGH)
+            plans |= longer
+            if failed:
+                LOG.error("%s cannot be planned within the limits: it keeps its rights", app[1])
             if self._changed.is_set():
                 return  # changes go first
-        if odd or plans.keys() != apps.keys():
+        if plans.keys() != apps.keys():
             await self._enforce([*plans.values()], channels, undecided - plans.keys())
-        resources: Iterable[Resource[Any]] = (*inventory.types.values(), *inventory.subscriptions.values())
-        if self._left_out.keys() & {(item.kind, item.metadata.name) for item in resources}:
-            self._changed.set()
-        LEFT_OUT.set(len(self._left_out))
-
-    async def _look_longer(self, app: Key, inventory: Inventory, today: date) -> Mapping[Key, AppPlan]:
-        """Plan an app with more time; on failure, leave out the harmful subscriptions."""
-        self._settings.ready.with_suffix(".alive").touch()
-        plans, failed = await plan_apps([app], inventory, self._judge, today, THOROUGH)
-        for subscription in await harmful(app, inventory, self._judge, today) if failed else ():
-            self._leave_out(subscription)
-        return plans
 
     async def _inventory(self) -> Inventory:
-        """Return the inventory without resources that cannot be read or planned."""
+        """Return the inventory without resources that cannot be read."""
         self._read = {key: read for key, read in self._read.items() if key in self._seen}
         for (kind, name), item in [*self._seen.items()]:
             known = self._read.get((kind, name))
             if known is None or known[0] != _generation(item):
                 body = {"apiVersion": OWN[kind].group_version, "kind": kind, **item}
                 self._read[kind, name] = _generation(item), await reading.read(body, self._judge)
-        left_out = {key for key, generation in self._left_out.items() if self._read.get(key, (None,))[0] == generation}
-        self._left_out = {key: self._left_out[key] for key in left_out}
-        resources = [resource for key, (_, (resource, _)) in self._read.items() if resource and key not in left_out]
-        return Inventory(resources, ())
+        return Inventory([resource for _, (resource, _) in self._read.values() if resource], ())
 
-    async def _channels(self, inventory: Inventory) -> tuple[set[str], list[EventType]]:
-        """Return the topics of all types, and the types that cannot be evaluated."""
+    async def _channels(self, inventory: Inventory) -> set[str]:
+        """Return the topics of all types except those that cannot be evaluated."""
         component = self._settings.component
         work = {key: partial(type_topics, this, inventory, component) for key, this in inventory.types.items()}
         plans, failed = await gathered(self._judge, work, QUICK)
         if failed:
             longer, failed = await gathered(self._judge, {key: work[key] for key in failed}, THOROUGH)
             plans |= longer
-        return {topic for topics in plans.values() for topic in topics}, [inventory.types[key] for key in failed]
-
-    def _leave_out(self, resource: Resource[Any]) -> None:
-        """Plan without a resource until it, or a type, changes."""
-        key = (resource.kind, resource.metadata.name)
-        if key in self._read:
-            LOG.error("%s cannot be planned within the limits: it has no rights", resource.ref)
-            self._left_out[key] = self._read[key][0]
+        for _, name in sorted(failed):
+            LOG.error("EventType %s cannot be planned within the limits: its topics are not created", name)
+        return {topic for topics in plans.values() for topic in topics}
 
     async def _enforce(self, apps: list[AppPlan], channels: set[str], undecided: set[Key]) -> None:
         """Create missing topics and set the apps' rights; undecided apps keep theirs."""
