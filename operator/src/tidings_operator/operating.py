@@ -10,7 +10,7 @@ from typing import Any
 
 import kopf
 
-from tidings_operator import dates, metrics, reading, server, watching, webhooks
+from tidings_operator import metrics, reading, server, watching, webhooks
 from tidings_operator.archive import Archives
 from tidings_operator.cache import Cache, ObjectReference, live
 from tidings_operator.children import SELECTOR
@@ -46,7 +46,6 @@ class Operator:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.settings = settings
-        self._clock = clock
         self._login = login
         self.client = Client(login)
         self.queue = WorkQueue()
@@ -146,10 +145,9 @@ class Operator:
         observer = Observer(self.settings, self.cache, self.client, lambda: self.lease.held)
         observing = [observer.run(self.synced)] if self.settings.observe else []
         notifying = [self.notifier.run(self.synced, self.settings.notify)] if self.settings.notify else []
-        days = dates.turn(self.cache.inventory, self.queue.add, self._clock)
         kopf_feed = feed(self._login, self._handle_event, self.settings.namespaces)
         optional = [*leading, *judging, *observing, *notifying]
-        return [kopf_feed, *watches, *optional, days, self._start(), self._resync(), self._heartbeat()]
+        return [kopf_feed, *watches, *optional, self._start(), self._resync(), self._heartbeat()]
 
     async def _handle_event(self, event: kopf.RawEvent, **_: Any) -> None:
         self._signs["kopf"] = time.monotonic()
@@ -197,7 +195,7 @@ class Operator:
         return versions
 
     async def _resync(self) -> None:
-        """Reconcile everything periodically, to handle dates and lost events."""
+        """Reconcile everything periodically, because of dates that have been reached and lost events."""
         await self.synced.wait()
         while True:
             await asyncio.sleep(self.settings.resync)

@@ -38,7 +38,7 @@ class Settings:
     log_level: str = "INFO"
     workers: int = 8
     resync: float = 600.0
-    """Interval of full resyncs with the API server."""
+    """Interval of full resyncs with the API server; the dates of deprecations take effect with one of them."""
     host: str = ""
     """Address to listen on; empty for all IPv4 and IPv6 addresses."""
     port: int = 8080
