@@ -74,7 +74,7 @@ SEED := $(or $(SEED),$(shell date +%s))
 # A test that calls make is no part of this one: the jobs and variables of `make test` are not for it.
 PYTEST = MAKEFLAGS= pytest --hypothesis-seed=$(SEED)
 # On two cores, one part keeps them busy: parts side by side take as long, and tests wait for each other's programs.
-PARTS := $(or $(UNIT),unit-test) security-test integration-test operator-test browser-test chaos-test
+PARTS := $(or $(UNIT),unit-test) chart-test security-test integration-test operator-test browser-test chaos-test
 test: venv tools ## everything but the cluster; .run/tests has what the parts print (JOBS=3 for three parts side by side, UNIT=coverage)
 	@tidings tools helm kube-apiserver kubectl etcd
 	@mkdir -p .run/tests
@@ -89,8 +89,8 @@ part-%:
 	[ $$code = 0 ] || grep -v ' PASSED ' $$log; \
 	echo "$$(date +%T) $* ended:"; grep -E '^(SKIPPED|=+ .* in [0-9.]+s)' $$log; exit $$code
 
-test-fast: venv ## unit and contract tests only, with a part of the generated examples: the inner loop
-	$(PYTEST) tests/unit tests/contract -n 3 -p no:schemathesis --hypothesis-profile=fast
+test-fast: venv ## unit and contract tests only, with a part of the generated examples: the inner loop (WORKERS=…)
+	$(PYTEST) tests/unit tests/contract -n $(or $(WORKERS),3) -p no:schemathesis --hypothesis-profile=fast
 
 unit-test: venv ## unit and contract tests
 	$(PYTEST) tests/unit tests/contract -n 3 -p no:schemathesis
@@ -98,6 +98,10 @@ unit-test: venv ## unit and contract tests
 # These tests alone reach the limit; on real programs, measuring would cost more time than it adds.
 coverage: venv ## the same tests, and what they have covered: fails below the limit in pyproject.toml
 	$(PYTEST) tests/unit tests/contract -n 3 -p no:schemathesis --cov
+
+chart-test: venv ## charts and images: drift, what helm renders, and Kubernetes' schemas
+	@tidings tools helm
+	$(PYTEST) tests/charts -n 2 --dist loadfile
 
 security-test: venv tools ## one test per attack, and a short run of the fuzzers
 	$(PYTEST) tests/security tests/fuzz -n $(or $(WORKERS),4)
@@ -148,10 +152,6 @@ bench: venv tools ## what the kit costs, against its peers; writes docs/referenc
 
 charts: venv ## write anew what the charts hold of the contracts, components, CRDs and values
 	python charts/sync.py
-
-chart-test: venv ## the charts: drift, helm lint, what they render, Kubernetes' schemas
-	python charts/sync.py --check
-	pytest tests/unit/test_chart_pizza.py tests/unit/test_chart_tidings.py tests/unit/test_chart_monitoring.py tests/unit/test_images.py tests/unit/test_doctor.py tests/integration/test_chart_backends.py
 
 chart-security: venv ## checkov over the rendered charts; exceptions stand in charts/.checkov.yaml
 	python charts/rendered.py .run/rendered

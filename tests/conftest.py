@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+import structlog
 from hypothesis import settings
 from tests.support.ordering import longest_first
 
@@ -19,6 +20,14 @@ pytest.register_assert_rewrite("tests.conformance")
 settings.register_profile("tidings", deadline=None, print_blob=True)
 settings.register_profile("fast", settings.get_profile("tidings"), max_examples=15)
 settings.load_profile("tidings")
+# A service that configures no logging, such as most of those under test, would use structlog's defaults, which render
+# the local variables of every frame: up to a second for each handler that fails.
+structlog.configure(
+    processors=[
+        *structlog.get_config()["processors"][:-1],
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 
 @pytest.fixture(autouse=True)

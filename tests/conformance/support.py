@@ -12,7 +12,7 @@ from typing import Any
 from tidings.messages.envelope import Envelope, new_id
 
 Check = Callable[[], object]
-PATIENCE = 60.0  # seconds that something real may take
+PATIENCE = 100.0  # seconds that something real may take on a busy machine
 _numbers = itertools.count()
 
 

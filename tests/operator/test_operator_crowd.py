@@ -1,4 +1,7 @@
-"""A hundred bad subscriptions among a thousand good ones: all get a reason, and no good one waits for them."""
+"""Bad subscriptions among ten times as many good ones: all get a reason, and no good one waits for them.
+
+bench/operator_hostile.py does the same with a hundred among a thousand.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ from tidings_operator.operating import Operator
 __all__ = ["serve"]
 pytestmark = pytest.mark.real
 WISHES = OWN["EventSubscription"]
-GOOD, BAD, PER_APP, AT_ONCE = 1_000, 100, 10, 16
+GOOD, BAD, PER_APP, AT_ONCE = 300, 30, 10, 16
 PATIENCE = 400.0
 SHARING = 10
 FAULTS: tuple[tuple[dict[str, Any], str], ...] = (
@@ -110,7 +113,7 @@ def _writes(cluster: Cluster, namespace: str, since: int) -> int:
 
 
 @pytest.mark.timeout(600)
-async def test_a_hundred_bad_ones_delay_none_of_a_thousand_good_ones(cluster: Cluster, operator: Start) -> None:
+async def test_bad_subscriptions_delay_no_good_ones(cluster: Cluster, operator: Start) -> None:
     for name in ("crowd-good", "crowd-mixed"):
         cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
 
@@ -142,7 +145,7 @@ async def health(made: Operator) -> None:
 
 
 @pytest.mark.timeout(600)
-async def test_a_hundred_that_cannot_be_judged_delay_none_of_a_thousand_good_ones(
+async def test_subscriptions_that_cannot_be_judged_delay_no_good_ones(
     cluster: Cluster, operator: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reconciling, "plan_app", faulty.plan_app)
@@ -174,7 +177,8 @@ async def test_a_hundred_that_cannot_be_judged_delay_none_of_a_thousand_good_one
     assert {mixed.reasons[name] for name in names} == {"Programmed"}
     assert {reason for name, reason in mixed.reasons.items() if name not in names} == {"NotJudged"}
     # Whatever the machine's speed: the good ones do not wait until those have been looked at thoroughly.
-    most = sorted(mixed.seconds[f"good-{n}"] for n in range(SHARING * PER_APP, GOOD))[GOOD * 7 // 10]
+    alone = sorted(mixed.seconds[f"good-{n}"] for n in range(SHARING * PER_APP, GOOD))
+    most = alone[len(alone) * 3 // 4]
     endless = [seconds for name, seconds in mixed.seconds.items() if name.startswith("endless")]
     ahead = sum(seconds < most for seconds in endless)
     assert ahead <= len(endless) // 4, f"{ahead} of {len(endless)} went ahead of most of the good ones"

@@ -106,7 +106,7 @@ class Shop:
     hanging: int = 0
     service: Service | None = None
 
-    async def until_handled(self, numbers: Collection[int], patience: float = 60.0) -> Counter[int]:
+    async def until_handled(self, numbers: Collection[int], patience: float = 180.0) -> Counter[int]:
         """Wait until these events are handled, and return how often each was.
 
         An attempt that timed out may have been committed all the same: its document shows that, since nothing called it

@@ -19,17 +19,9 @@ from tidings.consume.limits import TokenBucket
 from tidings.consume.policy import Policy, RateLimit, SubscriptionPolicy
 from tidings.consume.scheduling import Scheduler
 from tidings.errors import BackgroundFailure, ProcessEnd
-from tidings.observability import logs
 from tidings.outbox.lanes import Lanes
 from tidings.outbox.table_lease import Lease
 from tidings.testing import MemorySidecar
-
-
-@pytest.fixture(autouse=True)
-def logged() -> None:
-    """Log as a service does, and not as structlog does by itself, with every local variable in colours."""
-    logs.configure("shop", "json", "CRITICAL")
-
 
 ERRORS: list[BaseException] = [
     ZeroDivisionError(), SystemExit(3), KeyboardInterrupt(), GeneratorExit(), asyncio.CancelledError(),

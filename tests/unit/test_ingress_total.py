@@ -22,7 +22,7 @@ from tidings.errors import (
     StateRefused,
     TopicMissing,
 )
-from tidings.observability import logs, metrics, tracing
+from tidings.observability import metrics, tracing
 from tidings.outcomes import DeadLetter, Postponed, Retry
 from tidings.testing import MemorySidecar
 
@@ -34,12 +34,6 @@ UNTYPED: Any = None
 @event("shop.itemSold")
 class Sold(Event):
     item: str
-
-
-@pytest.fixture(autouse=True)
-def logged() -> None:
-    """Log as a service does, and not as structlog does by itself, with every local variable in colours."""
-    logs.configure("shop", "json", "ERROR")
 
 
 class Shelf(Event):
