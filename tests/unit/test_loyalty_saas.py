@@ -9,10 +9,10 @@ import httpx2
 import pytest
 from pydantic import ValidationError
 
-from loyalty.adapters.breaker import Breaker, BreakerOpen
-from loyalty.adapters.saas import MAX_PAUSE, Busy, Down, Saas, read, retry_after
+from loyalty.adapters.saas import MAX_PAUSE, BreakerOpen, Busy, Down, Saas, read, retry_after
 from loyalty.domain import Award, Health, Receipt, Refused, Unavailable
 from loyalty.settings import LoyaltySettings
+from tidings.breaker import Breaker
 from tidings.testing import Clock
 
 NOW = datetime(2026, 3, 14, 18, tzinfo=UTC)
@@ -162,7 +162,7 @@ async def test_after_consecutive_failures_no_call_is_made_until_a_probe_succeeds
         return httpx2.Response(200, json=POSTED) if well else httpx2.Response(500)
 
     existing, clock = saas(answer, breaker_failures=3, breaker_pause=10), Clock()
-    existing._breaker = Breaker(3, 10.0, Down, clock)
+    existing._breaker = Breaker(3, 10.0, Down, BreakerOpen, clock)
     for _ in range(3):
         with pytest.raises(Down):
             await existing.give(AWARD)
@@ -189,7 +189,7 @@ class TestBreaker:
     @pytest.fixture
     def breaker(self) -> Breaker:
         self.clock = Clock()
-        return Breaker(2, 10.0, Failure, self.clock)
+        return Breaker(2, 10.0, Failure, BreakerOpen, self.clock)
 
     def fail(self, breaker: Breaker, times: int = 1) -> None:
         for _ in range(times):

@@ -10,10 +10,10 @@ from http import HTTPStatus
 import httpx2
 import msgspec
 
-from loyalty.adapters.breaker import Breaker
 from loyalty.domain import Award, Health, Reason, Receipt, Refused, Unavailable
 from loyalty.settings import LoyaltySettings
 from tidings import Service
+from tidings.breaker import Breaker
 from tidings.consume.limits import TokenBucket
 from tidings.consume.policy import RateLimit
 from tidings.messages.envelope import UNREADABLE
@@ -46,6 +46,10 @@ class Down(Unavailable):
 
 class Busy(Unavailable):
     """The SaaS asked for a pause. Not counted by the circuit breaker."""
+
+
+class BreakerOpen(Unavailable):
+    """The circuit breaker is open; no call was made."""
 
 
 class _Posting(msgspec.Struct, frozen=True, rename={"account": "acctRef", "reference": "extRef", "points": "pts"}):
@@ -85,7 +89,7 @@ class Saas:
     def __init__(self, settings: LoyaltySettings, transport: httpx2.AsyncBaseTransport | None = None) -> None:
         self._deadline = settings.deadline
         self._bucket = TokenBucket(RateLimit(settings.rate, burst=settings.burst))
-        self._breaker = Breaker(settings.breaker_failures, settings.breaker_pause, Down)
+        self._breaker = Breaker(settings.breaker_failures, settings.breaker_pause, Down, BreakerOpen)
         key = settings.saas_key
         self._client = httpx2.AsyncClient(
             base_url=str(settings.saas_url),
