@@ -4,10 +4,9 @@ from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Response
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
-from pydantic.alias_generators import to_camel
+from pydantic import AwareDatetime, Field, StringConstraints
 
-from tidings.fastapi import CurrentService
+from tidings.fastapi import ClosedCamelModel, CurrentService
 from tidings.messages.envelope import new_id
 from tidings_archive import access, deadletters, redrives, responses
 from tidings_archive.access import CurrentClient
@@ -23,9 +22,7 @@ Reason = Annotated[str, StringConstraints(max_length=500, pattern=PLAIN)]
 Number = Annotated[int, Path(ge=1, le=MAX_NUMBER)]
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class _Body(ClosedCamelModel):
     by: Requester = Field(default="unknown", description="Who decides this, for the audit log")
 
 
@@ -55,8 +52,6 @@ class DiscardBody(_Body):
 class RedriveBody(_Body):
     """Which open dead letters to replay, and the rate."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
-
     replay_id: ReplayId | None = Field(default=None, description="A repeated id does not start a second redrive")
     app: Text | None = Field(default=None, description="Default: every app")
     subscription: Text | None = Field(default=None, description="Default: every subscription")
@@ -69,15 +64,7 @@ class RedriveBody(_Body):
 
     def to_filter(self) -> LetterFilter:
         """Return the filter."""
-        return LetterFilter(
-            app=self.app,
-            subscription=self.subscription,
-            type=self.type,
-            correlation_id=self.correlation_id,
-            reason=self.reason,
-            since=self.since,
-            until=self.until,
-        )
+        return LetterFilter(**self.model_dump(by_alias=False, exclude={"by", "replay_id", "rate_per_second"}))
 
 
 def _filter(

@@ -3,10 +3,9 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import BaseModel, Field
 
-from tidings.fastapi import CurrentService
+from tidings.fastapi import ClosedCamelModel, CurrentService
 from tidings_archive import access, forgetting
 from tidings_archive.access import CurrentClient
 from tidings_archive.api import PLAIN, Requester
@@ -14,10 +13,8 @@ from tidings_archive.api import PLAIN, Requester
 router = APIRouter(prefix="/subjects", tags=["subjects"], dependencies=[Depends(access.require_reader)])
 
 
-class ForgetBody(BaseModel):
+class ForgetBody(ClosedCamelModel):
     """Person to erase. This cannot be undone."""
-
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
 
     subject: Annotated[str, Field(min_length=1, max_length=1024, pattern=PLAIN, description="The person's pseudonym")]
     by: Requester = Field(default="unknown", description="Who asks, for the audit")

@@ -5,9 +5,9 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from fastapi import APIRouter, Depends, HTTPException
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from tidings.fastapi import CurrentService
+from tidings.fastapi import ClosedCamelModel, CurrentService
 from tidings_archive import access, notices, responses
 from tidings_archive.access import CurrentClient
 from tidings_archive.api import CurrentDatabase, Limit
@@ -28,10 +28,8 @@ KINDS: dict[str, type[Notice]] = {
 }
 
 
-class NoticeBody(BaseModel):
+class NoticeBody(ClosedCamelModel):
     """A notice."""
-
-    model_config = ConfigDict(extra="forbid")
 
     type: Literal[
         "tidings.versionDeprecated",

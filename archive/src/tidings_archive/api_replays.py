@@ -4,10 +4,9 @@ from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Response
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import AwareDatetime, Field
 
-from tidings.fastapi import CurrentService
+from tidings.fastapi import ClosedCamelModel, CurrentService
 from tidings.messages.envelope import new_id
 from tidings_archive import access, replays, responses
 from tidings_archive.access import CurrentClient
@@ -19,10 +18,8 @@ router = APIRouter(prefix="/replays", tags=["replays"], dependencies=[Depends(ac
 By = Annotated[Requester, Query(description="Who cancels it, for the audit log")]
 
 
-class ReplayBody(BaseModel):
+class ReplayBody(ClosedCamelModel):
     """Events to replay, their consumer, and the rate."""
-
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
 
     replay_id: ReplayId | None = Field(default=None, description="A repeated id does not start a second replay")
     consumer: str = Field(min_length=1, max_length=253, pattern=PLAIN, description="App id")
@@ -32,35 +29,25 @@ class ReplayBody(BaseModel):
         pattern=PLAIN,
         description="Default: each one that reads the type",
     )
-    types: list[Text] = Field(
-        default=[],
+    types: tuple[Text, ...] = Field(
+        default=(),
         max_length=200,
         description="orders.orderPlaced, orders.orderConfirmed.v1 or orders.*; default: every type",
     )
     since: AwareDatetime | None = Field(default=None, description="Happened then or later")
     until: AwareDatetime | None = Field(default=None, description="Happened before")
     correlation_id: Text | None = None
-    ids: list[Text] = Field(default=[], max_length=1000, description="Ids of events; default: any")
-    match: list[dict[str, Any]] = Field(
-        default=[], max_length=64, description="Filters as in an EventSubscription, without CEL; all must match"
+    ids: tuple[Text, ...] = Field(default=(), max_length=1000, description="Ids of events; default: any")
+    match: tuple[dict[str, Any], ...] = Field(
+        default=(), max_length=64, description="Filters as in an EventSubscription, without CEL; all must match"
     )
     rate_per_second: Rate | None = Field(default=None, description="Largest number of events per second")
     by: Requester = Field(default="unknown", description="Who asks, for the audit log")
 
     def request(self) -> ReplayEvents:
         """Return the command."""
-        return ReplayEvents(
-            replay_id=self.replay_id or new_id(),
-            consumer=self.consumer,
-            subscription=self.subscription,
-            types=tuple(self.types),
-            since=self.since,
-            until=self.until,
-            correlation_id=self.correlation_id,
-            rate_per_second=self.rate_per_second,
-            ids=tuple(self.ids),
-            match=tuple(self.match),
-        )
+        fields = self.model_dump(by_alias=False, exclude={"by", "replay_id"})
+        return ReplayEvents(replay_id=self.replay_id or new_id(), **fields)
 
 
 @router.post("", status_code=202, summary="Replay archived events")

@@ -3,9 +3,9 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
-from tidings.fastapi import CurrentService
+from tidings.fastapi import ClosedCamelModel, CurrentService
 from tidings.outbox.table import SqlContext
 from tidings_archive import access, audit_log
 from tidings_archive.access import CurrentClient
@@ -16,10 +16,8 @@ router = APIRouter(prefix="/subscriptions", tags=["subscriptions"], dependencies
 Name = Annotated[str, Path(max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
 
 
-class SuspensionBody(BaseModel):
+class SuspensionBody(ClosedCamelModel):
     """Whether a subscription is suspended."""
-
-    model_config = ConfigDict(extra="forbid")
 
     suspended: bool = Field(description="true: its events wait at the broker; false: it reads them")
     by: Requester = Field(default="unknown", description="Who asks, for the audit log")

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
-from tidings import Event, command, event
+from tidings import Event, Moment, command, event
 from tidings.conventions import RECORD_REPLAY_OUTCOME
 
 
@@ -79,7 +79,6 @@ class SubjectForgotten(Event):
 
 Name = Annotated[str, Meta(max_length=253)]
 Text = Annotated[str, Meta(max_length=2000)]
-Moment = Annotated[datetime, Meta(tz=True)]
 
 
 class Owner(Event):

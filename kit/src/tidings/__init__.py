@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tidings.marks import SUBJECT as SUBJECT
     from tidings.messages.envelope import Received as Received
     from tidings.messages.events import Event as Event
+    from tidings.messages.events import Moment as Moment
     from tidings.messages.events import command as command
     from tidings.messages.events import event as event
     from tidings.messages.events import upcaster as upcaster
@@ -33,6 +34,7 @@ _MODULES = {
     "Drop": "outcomes",
     "Event": "messages.events",
     "Handlers": "consume.handlers",
+    "Moment": "messages.events",
     "Outcome": "outcomes",
     "PERSONAL": "marks",
     "Received": "messages.envelope",

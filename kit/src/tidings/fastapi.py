@@ -14,6 +14,8 @@ from typing import Annotated, Any
 import structlog
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
 from starlette.types import Receive, Scope, Send
 
 from tidings.conventions import EVENTS_PATH
@@ -28,7 +30,16 @@ from tidings.web.streams import StreamLimit
 
 log = structlog.get_logger(__name__)
 
-__all__ = ["CurrentService", "DaprApp", "EventApp", "StreamPlace", "create_app", "current_service"]
+__all__ = [
+    "CamelModel",
+    "ClosedCamelModel",
+    "CurrentService",
+    "DaprApp",
+    "EventApp",
+    "StreamPlace",
+    "create_app",
+    "current_service",
+]
 
 MAX_DELIVERY = 64 * 1024 * 1024
 """Maximum bytes of a delivery, which may hold several events; the sidecar dead-letters larger ones."""
@@ -101,6 +112,20 @@ def create_app(
     for kind, status in {**_STATUSES, **(errors or {})}.items():
         app.add_exception_handler(kind, partial(_failed, status))
     return app
+
+
+class CamelModel(BaseModel):
+    """Base of request and response bodies: camelCase in JSON, and created from objects with the same attributes."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, serialize_by_alias=True, from_attributes=True
+    )
+
+
+class ClosedCamelModel(CamelModel):
+    """`CamelModel` that rejects unknown fields."""
+
+    model_config = ConfigDict(extra="forbid")
 
 
 @contextmanager

@@ -25,6 +25,8 @@ from tidings.errors import DefinitionError, MalformedEvent
 from tidings.messages.envelope import normalise_time
 
 T = TypeVar("T")
+Moment = typing.Annotated[datetime, msgspec.Meta(tz=True)]
+"""A time with a UTC offset (RFC 3339)."""
 Intent = Literal["fact", "command"]
 
 NAME = re.compile(r"^[a-z][a-zA-Z0-9]*(\.[a-z][a-zA-Z0-9]*)+$")

@@ -6,13 +6,12 @@ from http import HTTPStatus
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path
-from pydantic import BaseModel, ConfigDict, StringConstraints
-from pydantic.alias_generators import to_camel
+from pydantic import StringConstraints
 
 from delivery.domain import Delivery, Driver, Failure, NotOnDuty, Roster, Status, WrongStep
 from delivery.use_cases import arrival, progress, rostering
 from tidings import Service, StateContext
-from tidings.fastapi import CurrentService
+from tidings.fastapi import CamelModel, CurrentService
 
 router = APIRouter(tags=["delivery"])
 ERRORS: dict[type[Exception], HTTPStatus] = {NotOnDuty: HTTPStatus.NOT_FOUND, WrongStep: HTTPStatus.CONFLICT}
@@ -20,25 +19,19 @@ ERRORS: dict[type[Exception], HTTPStatus] = {NotOnDuty: HTTPStatus.NOT_FOUND, Wr
 DriverId = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 
 
-class Model(BaseModel):
-    """Base of request and response bodies: camelCase on the wire."""
-
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, from_attributes=True)
-
-
-class OnDutyRequest(Model):
+class OnDutyRequest(CamelModel):
     """Request of a driver who comes on duty."""
 
     name: Annotated[str, StringConstraints(min_length=1, max_length=100, strip_whitespace=True)]
 
 
-class FailRequest(Model):
+class FailRequest(CamelModel):
     """Reason why a driver could not deliver. `noDriverAvailable` is missing: only the service itself can find that."""
 
     reason: Literal["addressNotFound", "nobodyHome"]
 
 
-class DriverResponse(Model):
+class DriverResponse(CamelModel):
     """A driver on duty: `orderId` is empty while free, `leaving` is true if going off duty after that order."""
 
     driver_id: str
@@ -48,28 +41,28 @@ class DriverResponse(Model):
     leaving: bool
 
 
-class OffDutyResponse(Model):
+class OffDutyResponse(CamelModel):
     """Off-duty status: `leaving` until the current order is done, then `gone`."""
 
     driver_id: str
     status: Literal["gone", "leaving"]
 
 
-class WaitingOrderResponse(Model):
+class WaitingOrderResponse(CamelModel):
     """An order waiting for a driver."""
 
     order_id: str
     since: datetime | None
 
 
-class RosterResponse(Model):
+class RosterResponse(CamelModel):
     """Drivers on duty (longest idle first) and orders without a driver (longest waiting first)."""
 
     drivers: list[DriverResponse]
     waiting: list[WaitingOrderResponse]
 
 
-class AddressResponse(Model):
+class AddressResponse(CamelModel):
     """Delivery address."""
 
     street: str
@@ -77,7 +70,7 @@ class AddressResponse(Model):
     postcode: str
 
 
-class DeliveryResponse(Model):
+class DeliveryResponse(CamelModel):
     """State of one delivery."""
 
     order_id: str

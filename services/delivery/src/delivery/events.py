@@ -1,15 +1,9 @@
 """Events published by the delivery service."""
 
-from datetime import datetime
 from typing import Annotated
 
-from msgspec import Meta
-
 from delivery.domain import Failure
-from tidings import PERSONAL, SUBJECT, Event, event
-
-Moment = Annotated[datetime, Meta(tz=True)]
-"""A time with a UTC offset (RFC 3339)."""
+from tidings import PERSONAL, SUBJECT, Event, Moment, event
 
 
 @event("delivery.driverCameOnDuty", subject="driver_id")

@@ -5,13 +5,12 @@ from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import Field
 
 from kitchen import use_cases
 from kitchen.domain import Arrival, Fulfilment, NotClockedIn, Role, Roster, Status, Step, WrongStep
 from kitchen.use_cases import Board, StepDone
-from tidings.fastapi import CurrentService
+from tidings.fastapi import ClosedCamelModel, CurrentService
 
 router = APIRouter()
 ERRORS: dict[type[Exception], HTTPStatus] = {WrongStep: HTTPStatus.CONFLICT, NotClockedIn: HTTPStatus.CONFLICT}
@@ -19,24 +18,20 @@ Id = Annotated[str, Path(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9._-]
 Ingredient = Annotated[str, Path(max_length=60, pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", description="Such as smoked-tofu")]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, from_attributes=True, extra="forbid")
-
-
-class ClockIn(_Model):
+class ClockIn(ClosedCamelModel):
     """Request of a member of staff who clocks in."""
 
     name: str = Field(min_length=1, max_length=100)
     role: Role = "cook"
 
 
-class Check(_Model):
+class Check(ClosedCamelModel):
     """The result of a quality check."""
 
     passed: bool = True
 
 
-class MemberView(_Model):
+class MemberView(ClosedCamelModel):
     """A member of staff at work."""
 
     member_id: str
@@ -45,14 +40,14 @@ class MemberView(_Model):
     since: datetime
 
 
-class LineView(_Model):
+class LineView(ClosedCamelModel):
     """Quantity of one kind of pizza."""
 
     sku: str
     quantity: int
 
 
-class TicketView(_Model):
+class TicketView(ClosedCamelModel):
     """The ticket of an order."""
 
     order_id: str
@@ -67,7 +62,7 @@ class TicketView(_Model):
     changed_at: datetime
 
 
-class BoardView(_Model):
+class BoardView(ClosedCamelModel):
     """Staff, missing ingredients and tickets in work, oldest first."""
 
     open: bool
@@ -76,7 +71,7 @@ class BoardView(_Model):
     tickets: list[TicketView]
 
 
-class IngredientView(_Model):
+class IngredientView(ClosedCamelModel):
     """An ingredient and the pizzas whose known recipes need it."""
 
     ingredient: str

@@ -1,15 +1,9 @@
 """Events published by the kitchen."""
 
-from datetime import datetime
 from typing import Annotated, Literal
 
-from msgspec import Meta
-
 from kitchen.domain import Fulfilment, Refusal, Role
-from tidings import PERSONAL, SUBJECT, Event, event
-
-Moment = Annotated[datetime, Meta(tz=True)]
-"""A time with a UTC offset (RFC 3339)."""
+from tidings import PERSONAL, SUBJECT, Event, Moment, event
 
 
 @event("kitchen.preparationStarted", subject="order_id")

@@ -4,12 +4,10 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Request
-from pydantic import BaseModel, ConfigDict
-from pydantic.alias_generators import to_camel
 
 from loyalty import use_cases
 from loyalty.domain import Provider, State
-from tidings.fastapi import CurrentService
+from tidings.fastapi import CamelModel, CurrentService
 
 router = APIRouter()
 Id = Annotated[str, Path(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9._-]+$")]
@@ -21,11 +19,7 @@ def current_provider(request: Request) -> Provider:
     return provider
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, from_attributes=True)
-
-
-class MemberView(_Model):
+class MemberView(CamelModel):
     """Points of a customer: balance and pending points."""
 
     customer_id: str
@@ -34,7 +28,7 @@ class MemberView(_Model):
     changed_at: datetime
 
 
-class BreakerView(_Model):
+class BreakerView(CamelModel):
     """State of the circuit breaker for the SaaS; `triesAgainIn` is in seconds."""
 
     state: State
@@ -42,7 +36,7 @@ class BreakerView(_Model):
     tries_again_in: float
 
 
-class QueueView(_Model):
+class QueueView(CamelModel):
     """Backlog of this replica. `depth` counts pending awards, and briefly also events about to be published."""
 
     depth: int

@@ -1,15 +1,12 @@
 """Events published by loyalty."""
 
-from datetime import datetime
 from typing import Annotated
 
 from msgspec import Meta
 
 from loyalty.domain import Reason
-from tidings import Event, event
+from tidings import Event, Moment, event
 
-Moment = Annotated[datetime, Meta(tz=True)]
-"""A time with a UTC offset (RFC 3339)."""
 Points = Annotated[int, Meta(ge=1)]
 
 

@@ -3,45 +3,41 @@
 from http import HTTPStatus
 from typing import Annotated
 
+import msgspec
 from fastapi import APIRouter, Path
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import Field
 
 from menu import use_cases
 from menu.domain import IngredientMissing, Menu, Recipe, UnknownItem
 from menu.use_cases import Price
-from tidings.fastapi import CurrentService
+from tidings.fastapi import ClosedCamelModel, CurrentService
 
 router = APIRouter(tags=["menu"])
 ERRORS: dict[type[Exception], HTTPStatus] = {UnknownItem: HTTPStatus.NOT_FOUND, IngredientMissing: HTTPStatus.CONFLICT}
 Name = r"^[a-z0-9]+(-[a-z0-9]+)*$"
 Sku = Annotated[str, Path(max_length=60, pattern=Name, description="Such as margherita")]
 Cents = Annotated[int, Field(ge=1, le=100_000, strict=True, description="Cents of a euro")]
-Names = Annotated[list[Annotated[str, Field(max_length=60, pattern=Name)]], Field(max_length=50)]
+Names = Annotated[tuple[Annotated[str, Field(max_length=60, pattern=Name)], ...], Field(max_length=50)]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
-
-
-class RecipeBody(_Model):
+class RecipeBody(ClosedCamelModel):
     """Request to add or change a pizza."""
 
     name: str = Field(min_length=1, max_length=100)
     description: str = Field(default="", max_length=1000)
     price_cents: Cents
     ingredients: Names = Field(min_length=1)
-    allergens: Names = []
+    allergens: Names = ()
     image_hint: str = Field(default="", max_length=200)
 
 
-class PriceBody(_Model):
+class PriceBody(ClosedCamelModel):
     """Request to change a price."""
 
     price_cents: Cents
 
 
-class ItemView(_Model):
+class ItemView(ClosedCamelModel):
     """A pizza on the menu; `missingIngredients` may explain why it is not available."""
 
     sku: str
@@ -56,7 +52,7 @@ class ItemView(_Model):
     missing_ingredients: list[str]
 
 
-class MenuView(_Model):
+class MenuView(ClosedCamelModel):
     """All pizzas in the order of their addition."""
 
     items: list[ItemView]
@@ -78,16 +74,7 @@ async def get_item(sku: Sku, service: CurrentService) -> ItemView:
 @router.put("/menu/{sku}", summary="Add or change a pizza")
 async def put_item(sku: Sku, body: RecipeBody, service: CurrentService) -> ItemView:
     """Return the pizza after the change."""
-    recipe = Recipe(
-        sku=sku,
-        name=body.name,
-        description=body.description,
-        price_cents=body.price_cents,
-        ingredients=tuple(body.ingredients),
-        allergens=tuple(body.allergens),
-        image_hint=body.image_hint,
-    )
-    return _view(await service.execute(use_cases.put_recipe, recipe), sku)
+    return _view(await service.execute(use_cases.put_recipe, Recipe(sku=sku, **dict(body))), sku)
 
 
 @router.put("/menu/{sku}/price", summary="Change a price")
@@ -109,15 +96,5 @@ async def post_restocked(sku: Sku, service: CurrentService) -> ItemView:
 
 
 def _view(menu: Menu, sku: str) -> ItemView:
-    recipe = menu.item(sku).recipe
-    return ItemView(
-        sku=sku,
-        name=recipe.name,
-        description=recipe.description,
-        price_cents=recipe.price_cents,
-        ingredients=list(recipe.ingredients),
-        allergens=list(recipe.allergens),
-        image_hint=recipe.image_hint,
-        available=menu.available(sku),
-        missing_ingredients=menu.missing(sku),
-    )
+    recipe = msgspec.structs.asdict(menu.item(sku).recipe)
+    return ItemView(**recipe, available=menu.available(sku), missing_ingredients=menu.missing(sku))

@@ -1,14 +1,11 @@
 """Events published by the menu. Consumers order the events of a sku by their times."""
 
-from datetime import datetime
 from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from tidings import Event, event
+from tidings import Event, Moment, event
 
-Moment = Annotated[datetime, Meta(tz=True)]
-"""A time with a UTC offset (RFC 3339)."""
 Cents = Annotated[int, Meta(ge=0)]
 
 

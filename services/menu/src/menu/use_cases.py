@@ -36,17 +36,8 @@ async def open_menu(context: StateContext) -> Menu:
 def recipe_published(menu: Menu, sku: str) -> events.RecipePublished:
     """Return the event for the current state of a pizza."""
     item = menu.item(sku)
-    return events.RecipePublished(
-        sku=sku,
-        name=item.recipe.name,
-        description=item.recipe.description,
-        price_cents=item.recipe.price_cents,
-        ingredients=item.recipe.ingredients,
-        allergens=item.recipe.allergens,
-        image_hint=item.recipe.image_hint,
-        available=menu.available(sku),
-        published_at=item.changed_at,
-    )
+    recipe = msgspec.structs.asdict(item.recipe)
+    return events.RecipePublished(**recipe, available=menu.available(sku), published_at=item.changed_at)
 
 
 def publish_changes(changes: Iterable[AvailabilityChange], context: StateContext) -> None:

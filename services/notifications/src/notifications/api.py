@@ -4,21 +4,17 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Path
-from pydantic import BaseModel, ConfigDict
-from pydantic.alias_generators import to_camel
 
 from notifications import use_cases
 from notifications.domain import Status, Template
-from tidings.fastapi import CurrentService
+from tidings.fastapi import CamelModel, CurrentService
 
 router = APIRouter()
 Id = Annotated[str, Path(min_length=1, max_length=200)]
 
 
-class EmailView(BaseModel):
+class EmailView(CamelModel):
     """Status of an e-mail, without its address and content."""
-
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, from_attributes=True)
 
     email_id: str
     order_id: str

@@ -1,15 +1,11 @@
 """Command and events owned by notifications."""
 
-from datetime import datetime
 from typing import Annotated
 
 from msgspec import Meta
 
 from notifications.domain import Template
-from tidings import PERSONAL, SUBJECT, Event, command, event
-
-Moment = Annotated[datetime, Meta(tz=True)]
-"""A time with a UTC offset (RFC 3339)."""
+from tidings import PERSONAL, SUBJECT, Event, Moment, command, event
 
 
 @command("notifications.sendEmail", subject="email_id")

@@ -7,8 +7,7 @@ from http import HTTPStatus
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Path, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import Field
 
 from orders import use_cases
 from orders.domain import (
@@ -31,7 +30,7 @@ from orders.use_cases import Placing
 from orders.use_cases.coupled import Unanswered
 from orders.use_cases.identity import IdSecret, id_secret
 from tidings import Service
-from tidings.fastapi import CurrentService
+from tidings.fastapi import ClosedCamelModel, CurrentService
 
 router = APIRouter(tags=["orders"])
 
@@ -59,15 +58,7 @@ Traceparent = Annotated[str, Header(include_in_schema=False)]
 Token = Annotated[str, Header(description="API token of services; without it the response has no contact data")]
 
 
-class Body(BaseModel):
-    """Base of request and response bodies: camelCase, unknown fields are rejected."""
-
-    model_config = ConfigDict(
-        alias_generator=to_camel, validate_by_name=True, serialize_by_alias=True, extra="forbid", from_attributes=True
-    )
-
-
-class CustomerBody(Body):
+class CustomerBody(ClosedCamelModel):
     """The customer; identified by the e-mail address if there is no `customerId`."""
 
     name: Text
@@ -75,7 +66,7 @@ class CustomerBody(Body):
     customer_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")] | None = None
 
 
-class CustomerView(Body):
+class CustomerView(ClosedCamelModel):
     """The customer; name and e-mail address are `***` after the customer was forgotten."""
 
     name: str
@@ -83,7 +74,7 @@ class CustomerView(Body):
     customer_id: str
 
 
-class AddressBody(Body):
+class AddressBody(ClosedCamelModel):
     """Delivery address."""
 
     street: Text
@@ -91,14 +82,14 @@ class AddressBody(Body):
     postcode: Text
 
 
-class OrderedItemBody(Body):
+class OrderedItemBody(ClosedCamelModel):
     """Quantity of one kind of pizza. The price is taken from the menu."""
 
     sku: Annotated[str, Field(min_length=1, max_length=64, examples=["margherita"])]
     quantity: Annotated[int, Field(ge=1, le=100)]
 
 
-class PlaceOrder(Body):
+class PlaceOrder(ClosedCamelModel):
     """Request to place an order. The domain limits the number of pizzas."""
 
     customer: CustomerBody
@@ -108,7 +99,7 @@ class PlaceOrder(Body):
     payment_token: Annotated[str, Field(min_length=1, max_length=200, examples=["tok_ok"])]
 
 
-class OrderAccepted(Body):
+class OrderAccepted(ClosedCamelModel):
     """Status after the order was accepted; payment, kitchen and delivery follow."""
 
     order_id: str
@@ -116,7 +107,7 @@ class OrderAccepted(Body):
     total_cents: int
 
 
-class LineBody(Body):
+class LineBody(ClosedCamelModel):
     """Quantity of one kind of pizza, at the price when it was ordered."""
 
     sku: str
@@ -125,7 +116,7 @@ class LineBody(Body):
     unit_price_cents: int
 
 
-class CancellationBody(Body):
+class CancellationBody(ClosedCamelModel):
     """Reason, stage and time of a cancellation."""
 
     reason: Reason

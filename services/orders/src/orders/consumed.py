@@ -1,15 +1,13 @@
 """Events consumed from other services, reduced to the fields needed here."""
 
-from datetime import datetime
 from typing import Annotated
 
 from msgspec import Meta
 
-from tidings import Event, event
+from tidings import Event, Moment, event
 
 OrderId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9-]{1,64}\Z")]
 Sku = Annotated[str, Meta(min_length=1, max_length=64)]
-Moment = Annotated[datetime, Meta(tz=True)]
 Cents = Annotated[int, Meta(ge=0)]
 
 

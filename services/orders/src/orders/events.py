@@ -1,13 +1,11 @@
 """Events published by orders."""
 
-from datetime import datetime
 from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from tidings import PERSONAL, SUBJECT, Event, event
+from tidings import PERSONAL, SUBJECT, Event, Moment, event
 
-Moment = Annotated[datetime, Meta(tz=True)]
 Cents = Annotated[int, Meta(ge=0, description="Euro cents, tax included")]
 Quantity = Annotated[int, Meta(ge=1)]
 Currency = Literal["EUR"]

@@ -5,22 +5,16 @@ from http import HTTPStatus
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, HTTPException, Path
-from pydantic import BaseModel, ConfigDict
-from pydantic.alias_generators import to_camel
 
 from payments import use_cases
 from payments.domain import Account, Movement, Refusal, Status
-from tidings.fastapi import CurrentService
+from tidings.fastapi import CamelModel, CurrentService
 
 router = APIRouter()
 Id = Annotated[str, Path(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9._-]+$")]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, from_attributes=True)
-
-
-class PaymentView(_Model):
+class PaymentView(CamelModel):
     """The payment of an order; the amount is null until the command to take it has arrived."""
 
     payment_id: str
@@ -32,7 +26,7 @@ class PaymentView(_Model):
     currency: Literal["EUR"] = "EUR"
 
 
-class LedgerView(_Model):
+class LedgerView(CamelModel):
     """Totals of the ledger in cents; `balanced` is true if accounts and movements agree."""
 
     authorised_cents: int

@@ -1,14 +1,11 @@
 """Command and events owned by payments."""
 
-from datetime import datetime
 from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from tidings import Event, command, event
+from tidings import Event, Moment, command, event
 
-Moment = Annotated[datetime, Meta(tz=True)]
-"""A time with a UTC offset (RFC 3339)."""
 Cents = Annotated[int, Meta(ge=0, description="Euro cents, tax included")]
 Currency = Literal["EUR"]
 

@@ -5,31 +5,24 @@ from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, StringConstraints
-from pydantic.alias_generators import to_camel
+from pydantic import StringConstraints
 
 from pickup import use_cases
 from pickup.domain import NotOnShelf, Status, WrongCode
 from tidings import StateContext
-from tidings.fastapi import CurrentService
+from tidings.fastapi import CamelModel, CurrentService
 
 router = APIRouter(tags=["pickup"])
 ERRORS: dict[type[Exception], HTTPStatus] = {NotOnShelf: HTTPStatus.CONFLICT, WrongCode: HTTPStatus.FORBIDDEN}
 
 
-class Model(BaseModel):
-    """Base of request and response bodies: camelCase on the wire."""
-
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, from_attributes=True)
-
-
-class CollectRequest(Model):
+class CollectRequest(CamelModel):
     """Request to hand out an order."""
 
     code: Annotated[str, StringConstraints(min_length=1, max_length=20, strip_whitespace=True)]
 
 
-class OrderResponse(Model):
+class OrderResponse(CamelModel):
     """An order as shown to its customer, including the code: only the customer knows the order id."""
 
     order_id: str
@@ -41,7 +34,7 @@ class OrderResponse(Model):
     until: datetime | None
 
 
-class ShelfPlaceResponse(Model):
+class ShelfPlaceResponse(CamelModel):
     """An order on a shelf as shown at the counter, without its code."""
 
     order_id: str
@@ -51,7 +44,7 @@ class ShelfPlaceResponse(Model):
     shelved_at: datetime | None
 
 
-class ShelfResponse(Model):
+class ShelfResponse(CamelModel):
     """Orders ready for collection."""
 
     orders: list[ShelfPlaceResponse]

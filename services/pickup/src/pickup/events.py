@@ -1,14 +1,6 @@
 """Events published by pickup."""
 
-from datetime import datetime
-from typing import Annotated
-
-from msgspec import Meta
-
-from tidings import Event, event
-
-Moment = Annotated[datetime, Meta(tz=True)]
-"""A time with a UTC offset (RFC 3339)."""
+from tidings import Event, Moment, event
 
 
 @event("pickup.orderShelved", subject="order_id")

@@ -9,12 +9,10 @@ from typing import Annotated
 import structlog
 from fastapi import APIRouter, Depends, Header, HTTPException, Path, Query
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from pydantic import BaseModel, ConfigDict
-from pydantic.alias_generators import to_camel
 
 from tidings import Service
 from tidings.errors import SidecarError
-from tidings.fastapi import CurrentService, StreamPlace
+from tidings.fastapi import CamelModel, CurrentService, StreamPlace
 from tracking.api import views
 from tracking.api.views import Orders, OrderView, TotalsView
 from tracking.domain import ReadModel, TrackedOrder
@@ -46,10 +44,8 @@ OrderChanged = Annotated[asyncio.Event, Depends(_watch_order)]
 AllChanges = Annotated[Mailbox, Depends(_watch_all)]
 
 
-class RebuildView(BaseModel):
+class RebuildView(CamelModel):
     """Generation of the read model that is shown, and state of its last rebuild."""
-
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
 
     generation: int
     building: int | None
@@ -69,7 +65,7 @@ async def get_orders(limit: Annotated[int, Query(ge=1, le=500)] = 100) -> Orders
 @router.get("/totals", summary="Get the totals of all orders")
 async def get_totals(service: CurrentService) -> TotalsView:
     """Return the numbers of open, completed and cancelled orders and the revenue, over all orders."""
-    return TotalsView.model_validate(await service.execute(model.totals, None), from_attributes=True)
+    return TotalsView.model_validate(await service.execute(model.totals, None))
 
 
 @router.get("/track/{order_id}", summary="Get the progress of an order")
@@ -120,7 +116,7 @@ async def stream_all(mailbox: AllChanges) -> AsyncIterator[ServerSentEvent]:
     """
     while not live().closed:
         for number, order in await mailbox.take():
-            yield _order_event(views.summary(order).model_dump_json(by_alias=True), live().change_id(number))
+            yield _order_event(views.summary(order).model_dump_json(), live().change_id(number))
 
 
 @router.post("/rebuild", status_code=202, summary="Rebuild the read model from the archive")
@@ -163,8 +159,8 @@ async def _wait(changed: asyncio.Event, patience: float) -> None:
 def _change_event(order: TrackedOrder, before: str | None) -> ServerSentEvent:
     view, identity = views.order_view(order), f"{order.changes}-{order.stage}"
     if order.stage != before:
-        return _order_event(view.model_dump_json(by_alias=True), identity)
-    data = view.model_dump_json(by_alias=True, exclude={"message"})
+        return _order_event(view.model_dump_json(), identity)
+    data = view.model_dump_json(exclude={"message"})
     return ServerSentEvent(event="timeline", raw_data=data, id=identity)
 
 

@@ -2,17 +2,11 @@
 
 from datetime import datetime
 
-from pydantic import BaseModel, ConfigDict
-from pydantic.alias_generators import to_camel
-
+from tidings.fastapi import CamelModel
 from tracking.domain import Stage, TrackedOrder, texts
 
 
-class _View(BaseModel):
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
-
-
-class LineView(_View):
+class LineView(CamelModel):
     """Quantity of one kind of pizza."""
 
     sku: str
@@ -21,7 +15,7 @@ class LineView(_View):
     unit_price_cents: int
 
 
-class EntryView(_View):
+class EntryView(CamelModel):
     """An entry of the timeline."""
 
     id: str
@@ -32,7 +26,7 @@ class EntryView(_View):
     words: str
 
 
-class Summary(_View):
+class Summary(CamelModel):
     """Progress of an order: current stage and next step."""
 
     order_id: str
@@ -59,7 +53,7 @@ class OrderView(Summary):
     timeline: list[EntryView]
 
 
-class TotalsView(_View):
+class TotalsView(CamelModel):
     """Numbers of orders by state, and the revenue."""
 
     open: int
@@ -68,7 +62,7 @@ class TotalsView(_View):
     earned_cents: int
 
 
-class Orders(_View):
+class Orders(CamelModel):
     """Orders, most recently changed first."""
 
     orders: list[Summary]
@@ -87,12 +81,7 @@ def summary(order: TrackedOrder) -> Summary:
         reason=order.reason,
         fulfilment=content.fulfilment if content else None,
         total_cents=content.total_cents if content else None,
-        lines=[
-            LineView(sku=line.sku, name=line.name, quantity=line.quantity, unit_price_cents=line.unit_price_cents)
-            for line in content.lines
-        ]
-        if content
-        else [],
+        lines=[LineView.model_validate(line) for line in content.lines] if content else [],
         updated_at=order.updated_at,
     )
 
