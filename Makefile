@@ -47,6 +47,7 @@ types: venv ## mypy strict over every member and the tests
 	mypy changes/changelog.py
 	mypy docs/site.py
 	cd scenarios && mypy *.py
+	cd .ci && mypy pinning.py
 	cd bench && MYPYPATH=$(CURDIR) mypy *.py
 	for service in $(wildcard services/*); do MYPYPATH=$$service/src mypy $$service/src || exit 1; done
 
@@ -158,7 +159,7 @@ chart-security: venv ## checkov over the rendered charts; exceptions stand in ch
 	uv tool run --quiet checkov@3.3.30 --config-file charts/.checkov.yaml --directory .run/rendered
 
 pins: venv ## the checksums of every program that is downloaded or built, after a version has changed
-	python -m tidings_cli.programs.pinning
+	python .ci/pinning.py
 
 audit: venv ## known vulnerabilities in what requirements.lock pins
 	.ci/audit

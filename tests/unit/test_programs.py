@@ -19,15 +19,17 @@ from pathlib import Path
 
 import pytest
 import typer
+from tests.contract.test_services import ROOT, load_program
 from typer.testing import CliRunner
 
-from tidings_cli.programs import PROGRAMS, ProgramError, ensure, gobuild, locate, obtain, pinning, release
+from tidings_cli.programs import PROGRAMS, ProgramError, ensure, gobuild, locate, obtain, release
 from tidings_cli.programs.command import tools
 from tidings_cli.programs.pins import DAPR, GoModule, Program, Release
 from tidings_cli.programs.places import cache_folder, cached, packaged, parse_version
 from tidings_cli.programs.release import published_digest
 
 LOST = 'package lost\n\nfunc Name() string { return "served" }\n'
+pinning = load_program(ROOT / ".ci/pinning.py")
 SAYS_ITS_VERSION = "#!/bin/sh\necho toy version {}\n"
 
 

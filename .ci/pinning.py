@@ -3,8 +3,6 @@
 The checksums of Go modules come from Go's checksum database; those of releases are the published ones.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -12,21 +10,17 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.resources import files
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx2
 import typer
 
-from tidings_cli.programs.pins import PROGRAMS
+from tidings_cli.programs.pins import PROGRAMS, GoModule, Program
 from tidings_cli.programs.release import TIMEOUT, published_digest
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-
-    from tidings_cli.programs.pins import GoModule, Program
 
 FOLDER = Path(str(files("tidings_cli.programs"))) / "sums"
 HEAD = "# The SHA-256 of each release that `tidings tools` may download, and its address: `make pins` writes them.\n"
