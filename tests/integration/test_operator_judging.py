@@ -123,6 +123,12 @@ async def test_quick_evaluations_do_not_wait_for_slow_ones(tmp_path: Path) -> No
     assert await asyncio.wait_for(asyncio.gather(*slow), 120) == ["slow"] * 40
 
 
+async def test_thorough_evaluations_have_the_chosen_priority() -> None:
+    """The API server waits for those of the webhooks: beside busy processes, a nice one would take too long."""
+    assert await Judge()(lambda: os.nice(0)) == os.nice(0) + 10
+    assert await Judge(niceness=0)(lambda: os.nice(0)) == os.nice(0)
+
+
 async def test_a_copy_changes_nothing_here_and_sees_what_is_known_now() -> None:
     judge, known = Judge(), {"a": 1}
 

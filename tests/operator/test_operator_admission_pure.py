@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from contextlib import suppress
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -189,9 +192,26 @@ async def test_what_is_not_looked_after_is_not_judged():
     assert not (await _webhooks(()).validate(request("CREATE", {**wrong, "spec": {}})))["allowed"]
 
 
-def _webhooks(namespaces: tuple[str, ...]) -> Webhooks:
+async def test_a_review_does_not_wait_for_those_that_take_long(tmp_path: Path):
+    gate, judge = tmp_path / "open", Judge(niceness=0)
+
+    def wait_for_gate() -> None:
+        while not gate.exists():
+            time.sleep(0.01)
+
+    slow = [asyncio.create_task(judge(wait_for_gate)) for _ in range(20)]
+    await asyncio.sleep(0.1)
+    wrong = {**shop.subscription("here"), "spec": {}}
+    answer = await asyncio.wait_for(_webhooks(("here",), judge).validate(request("CREATE", wrong)), 60)
+    assert not answer["allowed"]
+    assert not any(task.done() for task in slow)
+    gate.touch()
+    await asyncio.gather(*slow)
+
+
+def _webhooks(namespaces: tuple[str, ...], judge: Judge | None = None) -> Webhooks:
     def no_user() -> Any:
         raise AssertionError("nobody is asked")
 
-    plain = MountedCertificates("", "")
-    return Webhooks(Cache(lambda _: None), Client(no_user), plain, Judge(), namespaces=namespaces, unready=str)
+    plain, judge = MountedCertificates("", ""), judge or Judge()
+    return Webhooks(Cache(lambda _: None), Client(no_user), plain, judge, namespaces=namespaces, unready=str)

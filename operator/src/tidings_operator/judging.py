@@ -64,9 +64,15 @@ class Judge:
     """Runs pure functions in forks. Concurrent requests of one lane share a fork; each lane has one fork at a time.
 
     Quick requests have a lane of their own: in a fork with a slow one they would wait for it, at its low priority.
+
+    Args:
+        niceness: Added to the niceness of forks for requests that are not quick. 0 suits requests that a client waits
+            for: on a busy node, a nice process gets hardly any CPU time.
+
     """
 
-    def __init__(self) -> None:
+    def __init__(self, niceness: int = 10) -> None:
+        self._niceness = niceness
         self._lanes: dict[bool, deque[_Job]] = {True: deque(), False: deque()}
         self._tasks: dict[bool, asyncio.Task[None]] = {}
 
@@ -87,14 +93,14 @@ class Judge:
             batch = [job for job in batch if not job.answer.done()]
             done = 0
             try:
-                done = await _judge(batch) if batch else 0
+                done = await _judge(batch, self._niceness) if batch else 0
             except Exception as error:  # noqa: BLE001 - such as a process limit: passed on to the callers
                 done = 1
                 batch[0].settle(error=JudgementError(f"no copy of the operator could be made: {error}"))
             lane.extendleft(reversed(batch[done:]))
 
 
-async def _judge(batch: list[_Job]) -> int:
+async def _judge(batch: list[_Job], niceness: int) -> int:
     """Evaluate a batch in a fork; return the number of results. Items after one that ended the fork have none."""
     read_end, theirs = os.pipe()
     try:
@@ -104,7 +110,7 @@ async def _judge(batch: list[_Job]) -> int:
         os.close(theirs)
         raise
     if pid == 0:
-        _copy(theirs, batch)
+        _copy(theirs, batch, niceness)
     os.close(theirs)
     reader = asyncio.StreamReader()
     status = None
@@ -132,7 +138,7 @@ async def _judge(batch: list[_Job]) -> int:
             _end(pid)
 
 
-def _copy(out: int, batch: list[_Job]) -> None:
+def _copy(out: int, batch: list[_Job], niceness: int) -> None:
     """Evaluate in the fork, which has no event loop, handles no signals, and never returns."""
     try:
         gc.disable()  # a collection would touch, and thereby copy, all pages
@@ -143,7 +149,7 @@ def _copy(out: int, batch: list[_Job]) -> None:
         signal.setitimer(signal.ITIMER_REAL, STUCK * len(batch))  # if the operator has ended
         _bound_memory()
         if max(job.seconds for job in batch) > QUICK:
-            os.nice(10)  # killed first when memory runs out
+            os.nice(niceness)
         for job in batch:
             signal.setitimer(signal.ITIMER_PROF, job.seconds)
             body = _answer(job.work)

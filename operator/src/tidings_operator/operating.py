@@ -138,7 +138,7 @@ class Operator:
         leading = [self.lease.keep()] if isinstance(self.lease, Lease) else []
         propose = self.notifier.propose if self.settings.notify else None
         judging = (
-            [webhooks.serve(self.settings, self.cache, self.client, self.judge, self.unready, propose)]
+            [webhooks.serve(self.settings, self.cache, self.client, self.unready, propose)]
             if self.settings.webhook_port
             else []
         )

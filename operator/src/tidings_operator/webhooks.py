@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -23,7 +23,7 @@ from tidings_operator.admission import Change, Part, Request, Verdict
 from tidings_operator.cache import Cache
 from tidings_operator.client import OWN, ApiError, Client
 from tidings_operator.conditions import format_finding
-from tidings_operator.judging import Judge, JudgementError
+from tidings_operator.judging import QUICK, Judge, JudgementError, TooLongError
 from tidings_operator.settings import Settings
 from tidings_plan.resources import EventType, parse_resource
 
@@ -47,6 +47,7 @@ COLLECTORS = tuple(
 MOST_WARNINGS, LONGEST_WARNING = 10, 256
 """The API server cuts off more."""
 
+T = TypeVar("T")
 Response = dict[str, Any]
 Answer = Callable[[Request], Awaitable[Response]]
 Propose = Callable[[EventType, Sequence[str], str], None]
@@ -66,7 +67,6 @@ async def serve(
     settings: Settings,
     cache: Cache,
     client: Client,
-    judge: Judge,
     unready: Callable[[], str],
     propose: Propose | None = None,
 ) -> None:
@@ -79,6 +79,8 @@ async def serve(
         if settings.webhook_certificate
         else OwnCertificates(client, settings.webhook_configuration, settings.identity)
     )
+    # The API server waits for ten seconds: no evaluation for a status, and no other process, may go first.
+    judge = Judge(niceness=0)
     webhooks = Webhooks(
         cache, client, certificates, judge, namespaces=settings.namespaces, unready=unready, propose=propose
     )
@@ -160,7 +162,14 @@ class Webhooks:
         return _response(change, verdict)
 
     async def _judged(self, request: Request, fresh: Sequence[Part]) -> tuple[Change, Verdict]:
-        return await self._judge(lambda: self._verdict(request, fresh))
+        return await self._in_time(lambda: self._verdict(request, fresh))
+
+    async def _in_time(self, work: Callable[[], T]) -> T:
+        """Evaluate among the quick requests first: others that take long must not use up the API server's patience."""
+        try:
+            return await self._judge(work, QUICK)
+        except TooLongError:
+            return await self._judge(work)
 
     def _verdict(self, request: Request, fresh: Sequence[Part]) -> tuple[Change, Verdict]:
         """Evaluate a request. Runs in a fork."""
@@ -186,7 +195,7 @@ class Webhooks:
             access.conceal(inventory, seen)
             return self._verdict(request, [part for part in fresh if part[1][0] in seen])
 
-        return access.redact(verdict, (await self._judge(judge))[1])
+        return access.redact(verdict, (await self._in_time(judge))[1])
 
     @staticmethod
     def _unjudged(request: Request, error: JudgementError) -> Response:
