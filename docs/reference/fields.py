@@ -99,7 +99,7 @@ FIELDS: dict[str, tuple[Field, ...]] = {
         Field("versions[].{schema,examples[]}", "operator", "compatibility; probes of conditions", "Compatible",
               f"{_PLAN}::test_conditions_that_would_fail_on_real_events"),
         Field("versions[].deprecation.{effective,removal,alternative}", "operator", "warnings, then errors",
-              "deprecated", "operator/test_operator_deprecation.py::test_a_date_is_due_a_single_time"),
+              "deprecated", "operator/test_operator_deprecation.py::test_from_active_to_its_removal"),
         Field("versions[].{rfc,description}", "people", "AsyncAPI, events page", "",
               "unit/test_plan_systemmap.py::test_a_type_reports_its_owner_and_the_channel_of_every_version"),
     ),
