@@ -1,4 +1,4 @@
-"""Writes what the charts hold of things that stand elsewhere; `--check` only says what has drifted.
+"""Generate the charts' copies of what the repository defines elsewhere: `make charts`.
 
 - tidings/files/{crds,rbac,webhooks,policies}.yaml  from operator/manifests
 - pizza/files/contracts/<service>.yaml    from the contracts folders, schemas and examples inline
@@ -14,10 +14,8 @@ A chart is packaged without the rest of the repository, so it cannot look outsid
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -293,23 +291,14 @@ def drifted() -> list[Path]:
 
 
 def main() -> None:
-    """Write everything, or say what has drifted (exit code 1)."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--check", action="store_true", help="write nothing")
-    check = parser.parse_args().check
-    found = drifted()
+    """Write what has drifted, and remove what should not be there."""
     wanted = expected()
-    for path in found:
-        if check:
-            continue
+    for path in drifted():
         if path in wanted:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(wanted[path])
         else:
             path.unlink()
-    if check and found:
-        names = "\n".join(f"  {path.relative_to(ROOT)}" for path in found)
-        sys.exit(f"the charts are not what the repository says; run `make charts`:\n{names}")
 
 
 if __name__ == "__main__":
