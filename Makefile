@@ -90,15 +90,16 @@ part-%:
 	[ $$code = 0 ] || grep -v ' PASSED ' $$log; \
 	echo "$$(date +%T) $* ended:"; grep -E '^(SKIPPED|=+ .* in [0-9.]+s)' $$log; exit $$code
 
-test-fast: venv ## unit and contract tests only, with a part of the generated examples: the inner loop (WORKERS=…)
-	$(PYTEST) tests/unit tests/contract -n $(or $(WORKERS),3) -p no:schemathesis --hypothesis-profile=fast
+UNIT_TESTS = $(PYTEST) tests/unit tests/contract -n $(or $(WORKERS),3) -p no:schemathesis
+test-fast: venv ## unit and contract tests only, with a part of the generated examples: the inner loop
+	$(UNIT_TESTS) --hypothesis-profile=fast
 
 unit-test: venv ## unit and contract tests
-	$(PYTEST) tests/unit tests/contract -n 3 -p no:schemathesis
+	$(UNIT_TESTS)
 
 # These tests alone reach the limit; on real programs, measuring would cost more time than it adds.
 coverage: venv ## the same tests, and what they have covered: fails below the limit in pyproject.toml
-	$(PYTEST) tests/unit tests/contract -n 3 -p no:schemathesis --cov
+	$(UNIT_TESTS) --cov
 
 chart-test: venv ## charts and images: drift, what helm renders, and Kubernetes' schemas
 	@tidings tools helm
