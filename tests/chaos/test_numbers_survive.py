@@ -1,4 +1,4 @@
-"""Numbered events while everything dies that can: each number that was sent counts, and counts once.
+"""Numbered events while all kinds of processes are killed: every number that was sent counts exactly once.
 
 Every test prints what was sent, received, lost and doubled (`pytest -s`), and fails on any lost or doubled.
 """

@@ -1,4 +1,4 @@
-"""The soak itself is killed in the middle: the same command goes on, and nothing is lost or doubled over the break."""
+"""A soak test that is killed and started again continues, and no event is lost or doubled."""
 
 from __future__ import annotations
 

@@ -228,7 +228,7 @@ def test_what_a_user_has_switched_off_or_removed_stays_so() -> None:
 
 @pytest.fixture
 def umbrella(tmp_path: Path) -> Path:
-    """A chart that has both as dependencies, one of them under another name."""
+    """Return a chart that has both as dependencies, one of them under another name."""
     folder = tmp_path / "umbrella"
     for chart in ("tidings", "pizza"):
         shutil.copytree(CHARTS / chart, folder / "charts" / chart)

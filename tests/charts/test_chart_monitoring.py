@@ -28,7 +28,7 @@ SCRAPED = {"pod", "le"}
 
 
 def _known() -> dict[str, set[str]]:
-    """Every series that the SDK, the storefront, the operator and the topology controller have, with its labels."""
+    """Return all series of the SDK, the storefront, the operator and the topology controller, with their labels."""
     for module in ("tidings.observability.metrics", "storefront.adapters.forwarding"):
         importlib.import_module(module)
     result: dict[str, set[str]] = {}

@@ -216,7 +216,7 @@ def test_the_archive_mounts_the_map_that_the_operator_writes() -> None:
 
 
 def _tidings() -> tuple[Resource, ...]:
-    """The chart tidings with the values that the pizzeria needs."""
+    """Return the chart tidings with the values that the pizzeria needs."""
     return rendered("tidings", yaml.safe_load((PIZZA / "values-tidings.yaml").read_text()))
 
 
@@ -465,7 +465,7 @@ def _lets(rules: list[Resource], side: str, labels: Mapping[str, str], port: int
 
 
 def _edges(resources: tuple[Resource, ...]) -> Iterator[tuple[str, str, int]]:
-    """Every connection between pods of the namespace that the policies let through, as a network plugin decides."""
+    """Yield the connections between the namespace's pods that the policies allow, as a network plugin decides."""
     policies = [item["spec"] for item in of_kind(resources, "NetworkPolicy").values()]
     labels = {name: template["metadata"]["labels"] for name, template in pods(resources)}
     labels["archive"] = dict(pods(_tidings()))["archive"]["metadata"]["labels"]

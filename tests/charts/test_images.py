@@ -19,7 +19,7 @@ _PIN = re.compile(r"^([a-z0-9._-]+)==(\S+)(?: ;.*)? \\$((?:\n    --hash=sha256:[
 
 
 def _pins(path: Path) -> dict[tuple[str, str], frozenset[str]]:
-    """Hashes by name and version: a package may be pinned twice, for different versions of Python."""
+    """Return hashes by name and version: a package may be pinned twice, for different versions of Python."""
     return {
         (name, version): frozenset(re.findall(r"sha256:([0-9a-f]{64})", hashes))
         for name, version, hashes in _PIN.findall(path.read_text())
@@ -82,7 +82,7 @@ def test_skaffold_builds_what_the_charts_run() -> None:
 
 
 def _servers_built(config: dict[str, Any]) -> set[str]:
-    """Servers whose image skaffold builds and hands to the chart."""
+    """Return servers whose image skaffold builds and hands to the chart."""
     built = {item["image"].rpartition("/")[2] for item in config["build"]["artifacts"]}
     values = config["deploy"]["helm"]["releases"][1]["setValueTemplates"]
     return {
@@ -93,7 +93,7 @@ def _servers_built(config: dict[str, Any]) -> set[str]:
 
 
 def _with_profile(name: str) -> dict[str, Any]:
-    """skaffold.yaml as a profile makes it: what its JSON patches add and replace."""
+    """Return skaffold.yaml with the JSON patches of a profile applied."""
     config = next(yaml.safe_load_all((ROOT / "skaffold.yaml").read_text()))
     (profile,) = [item for item in config["profiles"] if item["name"] == name]
     result: dict[str, Any] = deepcopy(config)
@@ -156,7 +156,7 @@ def test_only_images_for_debugging_hold_a_debugger() -> None:
 
 
 def _shipped() -> set[str]:
-    """Images of others that the charts start."""
+    """Return images of others that the charts start."""
     charts = [rendered("tidings", {}), *(rendered("pizza", values) for values in VALUE_SETS.values())]
     images = {
         container["image"]

@@ -145,7 +145,7 @@ class Process:
             self._deliveries.remove(delivery)
 
     async def kill(self) -> None:
-        """End it: its tasks stop where they are."""
+        """Cancel all tasks of the process where they are."""
         self.dead = True
         tasks = {task for task in self.tasks if not task.done()}
         for task in tasks:
@@ -154,7 +154,7 @@ class Process:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def finished(self, task: asyncio.Future[Any]) -> None:
-        """Forget a task.
+        """Remove a finished task.
 
         After a death nobody asks how it ended. asyncio would report that while it collects the task, with a traceback
         that Python 3.11 reads with `ast`: inside of another use of `ast`, that one ends with a SystemError (gh-106905).

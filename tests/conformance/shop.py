@@ -71,7 +71,7 @@ async def pass_on(message: Counted, context: Context) -> None:
 
 
 def counted(item: str = "apple", number: int = 1) -> Envelope:
-    """A cause to deliver."""
+    """Return an event to deliver."""
     data = msgspec.Raw(msgspec.json.encode({"item": item, "number": number}))
     names = {"source": "test", "type": "shop.itemCounted", "specversion": "1.0", "version": "1"}
     return Envelope(id=new_id(), correlationid="c", data=data, **names)

@@ -113,7 +113,7 @@ class Shop:
         return self.broker.events("shop.totalChanged.v1")
 
     def published_all(self, item: str = "apple") -> list[int]:
-        """The totals of an item as a consumer sees them that handles each id once."""
+        """Return the totals of an item as a consumer sees them that handles each id once."""
         effects = {entry["id"]: entry["data"]["total"] for entry in self.published() if entry["subject"] == item}
         return list(effects.values())
 
@@ -146,7 +146,7 @@ async def _dies_after(number: int, causes: list[Envelope], service: Service, ste
 
 
 def counted(item: str = "apple", *, slow: float = 0.0) -> Envelope:
-    """An event to deliver."""
+    """Return an event to deliver."""
     data = msgspec.Raw(msgspec.json.encode({"item": item, "slow": slow}))
     return Envelope(id=new_id(), source="test", type="shop.itemCounted", specversion="1.0", version="1", data=data)
 
@@ -202,7 +202,7 @@ class TableConformance:
 
     @pytest.fixture
     def shop(self, database_url: str) -> Shop:
-        """One app; its database is given by the suite's subclass."""
+        """Run one app on the database that the suite's subclass provides."""
         return Shop(database_url)
 
     # -- units of work ----------------------------------------------------------------------------------------------

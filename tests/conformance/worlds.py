@@ -35,7 +35,7 @@ Make = Callable[[Sidecar, Settings], Outbox]
 
 
 def effects(published: Iterable[Mapping[str, Any]]) -> dict[str, list[int]]:
-    """The totals of each item as a consumer sees them that handles each id once."""
+    """Return the totals of each item as a consumer sees them that handles each id once."""
     seen: dict[str, dict[str, int]] = {}
     for entry in published:
         known = seen.setdefault(entry["subject"], {})
@@ -74,11 +74,11 @@ class World:
         return count_document
 
     def outbox(self) -> Make | None:
-        """The strategy; None is the log."""
+        """Return the strategy; None is the log."""
         return None
 
     def sidecar(self) -> Any:
-        """A sidecar that fails as a test asks."""
+        """Return a sidecar that fails on request."""
         return MemorySidecar("shop", self.broker, self.store)
 
     async def published(self) -> list[dict[str, Any]]:
@@ -140,7 +140,7 @@ class World:
         return {}
 
     async def effects(self) -> dict[str, list[int]]:
-        """The totals of each item as a consumer sees them that handles each id once."""
+        """Return the totals of each item as a consumer sees them that handles each id once."""
         return effects(await self.published())
 
     async def until(self, expected: Mapping[str, list[int]]) -> None:
@@ -192,11 +192,11 @@ class TableWorld(World):
         return count_row
 
     def outbox(self) -> Make:
-        """The table strategy."""
+        """Return the table strategy."""
         return TableOutbox.on(self.url, tables=tables)
 
     async def left(self) -> list[str]:
-        """The rows that wait."""
+        """Return the rows that are not published yet."""
         asking = TableOutbox(self.url, MemorySidecar("asking"), "asking")
         try:
             async with asking.database.connect(write=False) as connection:
@@ -225,7 +225,7 @@ class CdcWorld(TableWorld):
     """The cdc strategy on a PostgreSQL with `wal_level=logical`."""
 
     def outbox(self) -> Make:
-        """The cdc strategy."""
+        """Return the cdc strategy."""
         return CdcOutbox.on(self.url, tables=tables)
 
 
@@ -263,11 +263,11 @@ class DaprWorld(World):
     ordered = False
 
     def outbox(self) -> Make:
-        """The dapr strategy."""
+        """Return the dapr strategy."""
         return lambda sidecar, _: DaprOutbox(sidecar, {TOPIC: sidecar})
 
     def sidecar(self) -> Any:
-        """A sidecar with the runtime's outbox."""
+        """Return a sidecar with the runtime's outbox."""
         return OutboxTwin("shop", self.broker, self.store)
 
     async def published(self) -> list[dict[str, Any]]:
@@ -288,7 +288,7 @@ class DirectWorld(World):
         return pass_on
 
     def outbox(self) -> Make:
-        """The direct strategy, whose breaker opens and closes quickly."""
+        """Return the direct strategy, whose breaker opens and closes quickly."""
 
         def make(sidecar: Sidecar, _: Settings) -> DirectOutbox:
             return DirectOutbox(sidecar, deadline=5.0, attempts=2, failures=4, pause=0.02, clock=self.clock)

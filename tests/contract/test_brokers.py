@@ -1,4 +1,4 @@
-"""Every broker is known in all four places."""
+"""Every broker is listed in all four places that name brokers."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Code, schema, example and YAML say the same, in every service and between any two of them."""
+"""Code, schemas, examples and YAML agree, within every service and between services."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def readers() -> Iterator[tuple[str, Handler]]:
 
 
 def internal(kind: MessageType) -> bool:
-    """A command that a service schedules for itself: no other service sees it, so it has no contract."""
+    """Return a command that a service schedules for itself: no other service sees it, so it has no contract."""
     return kind.intent == "command" and kind.label not in LABELS
 
 

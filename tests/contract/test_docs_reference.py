@@ -1,4 +1,4 @@
-"""The documents say what the program does: generated pages are fresh, links lead somewhere, snippets can be read."""
+"""Documentation agrees with the code: generated pages are current, links resolve, and snippets parse."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def name(path: Path) -> str:
 
 
 def prose(path: Path) -> str:
-    """A document without its fenced blocks and its code spans."""
+    """Return a document without its fenced blocks and its code spans."""
     return re.sub(r"`[^`\n]*`", "", FENCED.sub("", path.read_text()))
 
 

@@ -50,7 +50,7 @@ def test_the_storefront_owns_no_state_and_has_no_domain() -> None:
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """The repository with a new service: its folder, and the two places outside of it that somebody edits."""
+    """Return the repository with a new service: its folder, and the two places outside of it that somebody edits."""
     for name in ("services", "archive", "charts", "components", "operator"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     for name in ("pyproject.toml", "skaffold.yaml", "tidings.yaml"):

@@ -1,4 +1,4 @@
-"""A real Chromium, kept off the network, in front of services that are played."""
+"""Chromium without network access, in front of simulated services."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Watching, searching and deciding through the console, as people do, on a real archive."""
+"""The console's pages in Chromium, on a real archive: watching, searching and deciding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Node service without any SDK, on a real sidecar, broker and archive: its failures are replayed in the console."""
+"""A Node service without the SDK on a real sidecar, broker and archive; the console replays its failed events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page for every eye, hand and screen: contrast and names (axe), keyboard, widths, motion; and its drawings."""
+"""Accessibility and layout of the storefront: contrast and names (axe), keyboard, widths, motion, drawings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BASKET = "localStorage.setItem('pizza.basket', JSON.stringify([{sku: 'marinara',
 
 @pytest.fixture
 def views(pizzeria: Pizzeria) -> list[str]:
-    """Every view, with something on it."""
+    """Return every view, with something on it."""
     pizzeria.sell_out("diavola", "seitan-salami")
     ids = [f"0193f0c4-6a2e-7c1b-9c52-{number:012x}" for number in range(3)]
     for order_id in ids:

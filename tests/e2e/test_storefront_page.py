@@ -1,4 +1,4 @@
-"""Ordering, following and cancelling through the page, as people do, also while services are away."""
+"""Ordering, following and cancelling on the storefront's page, also while services are unavailable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands of README.md and docs/tutorial.md, run as a newcomer would run them: on a fresh copy of the tree."""
+"""The commands of README.md and docs/tutorial.md, run in a fresh copy of the repository."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def blocks(markdown: str) -> list[Block]:
 
 
 def section(markdown: str, title: str) -> str:
-    """The part of a document under a heading of the second level."""
+    """Return the part of a document under a heading of the second level."""
     return markdown.split(f"\n## {title}\n")[1].split("\n## ", maxsplit=1)[0]
 
 
 def missing(expected: str, output: str) -> list[str]:
-    """The lines that were not printed, in their order; `…` matches anything."""
+    """Return the lines that were not printed, in their order; `…` matches anything."""
     lost, rest = [], output
     for line in expected.splitlines():
         match = re.search(".*".join(map(re.escape, line.split("…"))), rest)
@@ -122,7 +122,7 @@ class Newcomer:
             time.sleep(0.2)
 
     def stop(self) -> None:
-        """Ctrl-C in the other terminal."""
+        """Press Ctrl-C in the other terminal."""
         if self.running is None:
             return
         os.killpg(self.running.pid, signal.SIGINT)

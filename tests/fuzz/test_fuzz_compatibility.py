@@ -1,4 +1,4 @@
-"""Pairs of schemas that are called compatible: no document that the writer's schema allows is refused by the reader's.
+"""Compatible pairs of schemas: the reader's schema accepts every document that the writer's allows.
 
 `FUZZ_PAIRS=2500 pytest tests/fuzz/test_fuzz_compatibility.py` draws more. Documents are made from the keywords of both
 schemas, near their limits; jsonschema decides which of them the writer may write.

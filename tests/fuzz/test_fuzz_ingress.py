@@ -1,4 +1,4 @@
-"""A long series of odd events through the twin: each has one outcome, none escapes, and none is lost.
+"""A long series of malformed events through the twin: each has exactly one outcome, and none is lost.
 
 `make fuzz` delivers a million; `make test` some thousands. A failure names its seed: `FUZZ_SEED=… pytest tests/fuzz`.
 """
@@ -156,7 +156,7 @@ async def insist(made: Shop, body: bytes) -> None:
 
 
 def check(letter: bytes) -> None:
-    """A dead letter of the SDK's is an event with a reason; one that the sidecar moved is what was sent."""
+    """Check that the SDK's dead letters are events with a reason, and that the sidecar's are what was sent."""
     envelope = read_or_salvage(letter)
     assert not envelope.originalid or (envelope.failurereason and envelope.id != envelope.originalid)
 

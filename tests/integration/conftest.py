@@ -16,7 +16,7 @@ __all__ = ["daprd", "kafka", "nats", "ports", "postgres", "rabbitmq", "redis", "
 
 @pytest.fixture(scope="session")
 def logical(ports: Ports) -> Iterator[str]:
-    """The URL of a PostgreSQL whose log can be read, and keeps 64 MB for who reads it."""
+    """Yield the URL of a PostgreSQL whose log can be read, and keeps 64 MB for who reads it."""
     try:
         ensure("initdb", "postgres", report=print)
     except ProgramError as error:

@@ -1,4 +1,4 @@
-"""The alert rules as Prometheus evaluates them: each fires when it should, and is silent when it should be."""
+"""The alert rules as Prometheus evaluates them: each fires exactly when it should."""
 
 from __future__ import annotations
 

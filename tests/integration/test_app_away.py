@@ -47,7 +47,7 @@ RETRIED = {
 
 @pytest.fixture(params=["nats", "redis", "rabbitmq", "kafka"])
 def components(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
-    """The pub/sub components of each broker as they ship, with a broker of its own behind them."""
+    """Return the pub/sub components of each broker as they ship, with a broker of its own behind them."""
     address = request.getfixturevalue(request.param)
     [result] = render(SETS / request.param, values_of(request.param, address))
     return parallel(result)
@@ -75,7 +75,7 @@ class Reader:
 
 
 def planned(app: str, topics: list[str], components: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The Dapr Subscriptions that the plan renders for an app that reads these topics from these components."""
+    """Return the Dapr Subscriptions that the plan renders for an app that reads these topics from these components."""
     inventory = Inventory()
     add_components(inventory, components)
     for topic in topics:

@@ -1,4 +1,4 @@
-"""Whatever bytes arrive, the archive keeps, lists, finds, shows and replays them, on SQLite and on PostgreSQL."""
+"""The archive stores, lists, finds, shows and replays events of any bytes, on SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def odd(name: str, /, *, sent: bool = True, **attributes: Any) -> Odd:
 
 
 def written(name: str, data: bytes, *, sent: bool = True) -> Odd:
-    """An event whose data is exactly these bytes."""
+    """Return an event whose data is exactly these bytes."""
     whole = json.dumps({**fact(PLACED, f"e-{name}"), "data": "DATA"}).encode()
     return Odd(name, whole.replace(b'"DATA"', data), sent)
 
@@ -91,7 +91,7 @@ SENT = [event.name for event in EVENTS if event.can_be_sent]
 
 @pytest_asyncio.fixture(params=["sqlite", "postgresql"])
 async def archive(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Archive]:
-    """The service on one of its databases, which is empty."""
+    """Yield the service on one of its databases, which is empty."""
     if request.param == "sqlite":
         async with running(tmp_path) as made:
             yield made

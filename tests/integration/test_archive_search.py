@@ -53,7 +53,7 @@ def test_words_of_attributes_are_never_cut() -> None:
 
 @pytest.fixture
 async def filled(archive: Archive) -> Archive:
-    """Thirty events of two versions, of which every third one arrives late."""
+    """Store thirty events of two versions, of which every third arrives late."""
     for number in range(30):
         topic = V2 if number % 2 else PLACED
         happened = NOON + timedelta(minutes=number) - timedelta(minutes=100 if number % 3 == 0 else 0)

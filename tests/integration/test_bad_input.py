@@ -81,7 +81,7 @@ async def test_an_order_that_is_no_json_is_refused(system: Run, client: httpx2.A
 
 
 async def publish(system: Run, client: httpx2.AsyncClient, body: bytes, topic: str = TOPIC) -> httpx2.Response:
-    """As a careless producer would: through a real sidecar, past the SDK."""
+    """Publish through a real sidecar without the SDK, as a careless producer would."""
     headers = {"Content-Type": "application/cloudevents+json", "dapr-api-token": system.state.dapr_api_token}
     url = f"{system.url('orders.daprd')}/v1.0/publish/pubsub/{topic}"
     return await client.post(url, content=body, headers=headers)

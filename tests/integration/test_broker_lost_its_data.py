@@ -434,7 +434,7 @@ async def test_a_queue_or_exchange_of_rabbitmq_that_was_deleted_is_reported(
 
 @pytest.fixture
 def kafka_topic(kafka: str) -> str:
-    """A topic with one partition and five messages."""
+    """Return a topic with one partition and five messages."""
     topic = f"shop.item{new_id()[-6:]}Lost.v1"
     ensure_topics(kafka, [topic], partitions=1)
     send(kafka, topic, 5)

@@ -67,7 +67,7 @@ def running(command: Sequence[str | Path], log: Path, **how: Any) -> Iterator[su
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder that a server may use which will not run as root."""
+    """Yield a folder that a server may use which will not run as root."""
     path = Path(tempfile.mkdtemp(prefix="tidings-"))
     path.chmod(0o777)
     yield path
@@ -137,7 +137,7 @@ class App:
                 self.wfile.write(body)
 
             def log_message(self, *_: object) -> None:
-                """Nothing: pytest shows what matters."""
+                """Log nothing; pytest shows what matters."""
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
@@ -147,7 +147,7 @@ class App:
         return int(self.server.server_address[1])
 
     def received(self, seconds: float = 120) -> str:
-        """The data of the next event."""
+        """Return the data of the next event."""
         return str(self.events.get(timeout=seconds)["data"])
 
 

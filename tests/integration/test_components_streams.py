@@ -31,7 +31,7 @@ pytestmark = pytest.mark.real
 
 @contextmanager
 def server(*flags: str) -> Iterator[str]:
-    """A NATS server on a port of its own choice, as it says once it listens."""
+    """Yield a NATS server on a port of its own choice, as it says once it listens."""
     command = [ensure("nats-server")["nats-server"], "-a", "127.0.0.1", "-p", "-1"]
     with subprocess.Popen([*map(str, command), *flags], stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None

@@ -1,4 +1,4 @@
-"""`make coupling` comes out as it claims, on the real system."""
+"""`make coupling` on the real system has the results that it claims."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A person is forgotten by the whole system: no file of it shows them, before or after, and old events replay."""
+"""Forgetting a person in the whole system: no file shows personal data, and old events can be replayed."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class Ordered:
 
 
 def first_sight(numbers: list[int]) -> list[int]:
-    """The numbers in the order in which each came first: a rebalance may repeat some."""
+    """Return the numbers in the order in which each came first: a rebalance may repeat some."""
     return list(dict.fromkeys(numbers))
 
 

@@ -26,7 +26,7 @@ LIMIT = 1_048_576
 
 
 def padded(number: int, trouble: str, size: int) -> bytes:
-    """An event of that many bytes."""
+    """Return an event of that many bytes."""
 
     def with_padding(length: int) -> bytes:
         return encoded(envelope(number, data={"number": number, "trouble": trouble, "padding": "x" * length}))

@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(240), pytest.mark.asyncio(lo
 
 
 def project(folder: Path, broker: str) -> Path:
-    """The counting services; on Redis the slow subscription reads through the component that the README describes."""
+    """Return the counting services; on Redis, the slow subscription uses the component that the README describes."""
     copy = folder / "numbered"
     shutil.copytree(ROOT / "tests/chaos/numbered", copy)
     shutil.copytree(ROOT / "components", folder / "components")

@@ -40,7 +40,7 @@ async def ask(url: str, statement: str) -> list[tuple[object, ...]]:
 
 @pytest.fixture
 async def database_url(logical: str) -> AsyncIterator[str]:
-    """A database of the test's own, and the slot with it."""
+    """Yield a database of the test's own, and the slot with it."""
     async with own_database(logical) as url:
         yield url
 

@@ -30,7 +30,7 @@ class LogWorld(RealWorld):
     """One whose lanes can be looked into."""
 
     async def left(self) -> list[str]:
-        """Lanes are in the directory for as long as they hold something, or their instance lives."""
+        """Return the lanes in the directory, which stay while they hold something or their instance lives."""
         sidecar = DaprSidecar(self.address)
         try:
             items: list[str] = []

@@ -53,7 +53,7 @@ class Opened(Event, kw_only=True):
 
 @pytest.fixture
 async def database_url(postgres: str) -> AsyncIterator[str]:
-    """A database of the test's own."""
+    """Yield a database of the test's own."""
     async with own_database(postgres) as url:
         yield url
 

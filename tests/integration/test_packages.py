@@ -32,7 +32,7 @@ def run(*command: str | Path, folder: Path, environment: dict[str, str]) -> str:
 
 @pytest.fixture(scope="module")
 def clean() -> dict[str, str]:
-    """The environment of a shell in which nothing of the repository is known."""
+    """Return the environment of a shell in which nothing of the repository is known."""
     unwanted = ("PYTHONPATH", "VIRTUAL_ENV", "UV_")
     clean = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
     return clean | {"PATH": os.pathsep.join(path for path in os.get_exec_path() if not path.startswith(str(ROOT)))}
@@ -40,7 +40,7 @@ def clean() -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory, clean: dict[str, str]) -> Path:
-    """Every distribution, built the way a release builds it: the wheel from the source distribution."""
+    """Return every distribution, built the way a release builds it: the wheel from the source distribution."""
     folder = tmp_path_factory.mktemp("wheels")
     uv = shutil.which("uv", path=str(Path(sys.prefix, "bin"))) or "uv"
     for name in DISTRIBUTIONS:

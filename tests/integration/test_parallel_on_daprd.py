@@ -87,7 +87,7 @@ def loaded(components: list[dict[str, Any]], actual: AppPlan) -> list[dict[str, 
 
 @pytest.fixture
 async def components(nats: str) -> list[dict[str, Any]]:
-    """As they ship; what was in flight when a sidecar was killed comes back sooner."""
+    """Return the shipped components, with quicker redelivery of what was in flight when a sidecar was killed."""
     result = [item for document in render(SETS / "nats", {"NATS_URL": nats}) for item in parallel(document)]
     for entry in result:
         for setting in entry["spec"]["metadata"]:

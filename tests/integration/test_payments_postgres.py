@@ -28,7 +28,7 @@ REVENUE = sum(1000 + number for number in range(0, 100, 2))
 
 @pytest.fixture(params=["table", "cdc"])
 async def replicas(request: pytest.FixtureRequest) -> AsyncIterator[list[Service]]:
-    """Two that share a broker and a database; payments publishes through PAYMENTS_OUTBOX=table or cdc."""
+    """Run two replicas on one broker and database; payments publishes through PAYMENTS_OUTBOX=table or cdc."""
     strategy: type[TableOutbox] = {"table": TableOutbox, "cdc": CdcOutbox}[request.param]
     postgres = request.getfixturevalue({"table": "postgres", "cdc": "logical"}[request.param])
     broker = MemoryBroker()

@@ -42,13 +42,13 @@ class Pair:
 
     @property
     def url(self) -> str:
-        """The URL of both: a client connects to whichever accepts writes."""
+        """Return the URL of both: a client connects to whichever accepts writes."""
         hosts = "&".join(f"host={HOST}:{port}" for port in self.ports)
         return f"postgresql://tidings@/postgres?{hosts}&sslmode=disable&target_session_attrs=read-write"
 
     @property
     def connection(self) -> str:
-        """The same in the form that Dapr's component reads."""
+        """Return the URL in the form that Dapr's component reads."""
         ports = ",".join(map(str, self.ports))
         server = f"host={HOST},{HOST} port={ports} target_session_attrs=read-write"
         return f"{server} user=tidings dbname=postgres sslmode=disable"

@@ -56,7 +56,7 @@ async def http() -> AsyncIterator[httpx2.AsyncClient]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def orders(run: Run, http: httpx2.AsyncClient) -> list[str]:
-    """Completed orders, with all of their events in the archive and the read model."""
+    """Complete orders, and wait until all of their events are in the archive and the read model."""
     await eventually(lambda: menu_is_known(run, http))
     body = {
         "customer": {"name": "Ada", "email": "ada@pizza.example"},

@@ -138,7 +138,7 @@ def mail(number: int, order: str = "o-1", to: str = "ada@example.org") -> EmailM
 
 @pytest.fixture
 async def post_office(ports: Ports):
-    """The mail server's control, and how to send to it."""
+    """Run the mail server; yield a client of its control API and a function that sends to it."""
     smtp, control = ports.take(), ports.take()
 
     async def send(message: EmailMessage) -> None:

@@ -1,4 +1,4 @@
-"""`make sparse` comes out as it claims, on the real system, and its plot has every point."""
+"""`make sparse` on the real system has the results that it claims, and its plot has every point."""
 
 from __future__ import annotations
 

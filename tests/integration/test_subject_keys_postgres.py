@@ -135,7 +135,7 @@ def test_settings_choose_the_store() -> None:
 
 @pytest.fixture(params=["file", "vault"])
 def secrets(request: pytest.FixtureRequest, tmp_path: Path, ports: Ports) -> Iterator[dict[str, str]]:
-    """A secret store with the master key, as the type and metadata of its component."""
+    """Yield a secret store with the master key, as the type and metadata of its component."""
     secret = {"master": MASTER, "short": "x"}
     if request.param == "file":
         file = tmp_path / "secrets.json"

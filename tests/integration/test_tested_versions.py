@@ -24,13 +24,13 @@ NAMES = {
 
 
 def rows() -> dict[str, tuple[str, str]]:
-    """Tested and oldest version, by the name on the page."""
+    """Return the tested and the oldest version by the name on the page."""
     matches = re.findall(r"^\| ([\w ]+) \| ([\d.]+) \| ([\d.]+) \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     return {name: (tested, oldest) for name, tested, oldest in matches}
 
 
 def version(name: str) -> tuple[int, ...]:
-    """The version of the program that tests start."""
+    """Return the version of the program that tests start."""
     program = PROGRAMS[name]
     try:
         path = ensure(name, report=print)[name]

@@ -40,7 +40,7 @@ NEWCOMER: dict[str, Any] = {
 
 
 def component() -> dict[str, Any]:
-    """The chart's own, as the API server answers it."""
+    """Return the chart's component as the API server returns it."""
     result = deepcopy(of_kind(rendered("pizza"), "Component")["pubsub"])
     return {**result, "metadata": {**result["metadata"], "resourceVersion": "7"}}
 
@@ -99,7 +99,7 @@ def _named(name: str) -> dict[str, Any]:
 
 
 def manifests(kind: str) -> list[dict[str, Any]]:
-    """The charts' contracts of a kind, as a list of the API server has them."""
+    """Return the charts' contracts of a kind, as a list of the API server has them."""
     paths = [
         document
         for file in sorted((ROOT / "charts").glob("*/files/contracts/*.yaml"))

@@ -1,4 +1,4 @@
-"""`tidings up` as people start it: a separate process, controlled by signals and observed by its output."""
+"""`tidings up` as a separate process, controlled by signals and observed by its output."""
 
 import contextlib
 import os
@@ -31,7 +31,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def processes(run_dir: Path) -> list[psutil.Process]:
-    """Every process that belongs to the run."""
+    """Return every process that belongs to the run."""
     result = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
@@ -42,7 +42,7 @@ def processes(run_dir: Path) -> list[psutil.Process]:
 
 @pytest.fixture
 def base() -> Iterator[int]:
-    """Three free ports in a row."""
+    """Yield three free ports in a row."""
     with ports.block() as free:
         yield next(port for port in free if ports.is_free(port + 1) and ports.is_free(port + 2))
 

@@ -1,4 +1,4 @@
-"""`tidings up` with real sidecars and a real broker: two services exchange events, and things die."""
+"""`tidings up` with real sidecars and a real broker: two services exchange events, and processes are killed."""
 
 import asyncio
 import contextlib
@@ -159,7 +159,7 @@ async def test_a_second_run_in_the_same_folder_is_refused(run: Run) -> None:
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """As root, PostgreSQL runs under another account, which must be able to enter."""
+    """Return a folder that PostgreSQL's own account, which it uses when started as root, can read."""
     folder = Path(tempfile.mkdtemp(prefix="tidings-"))
     folder.chmod(0o755)
     yield folder

@@ -1,4 +1,4 @@
-"""One process kept alive, shown on small programs that live, die, hang and leave children."""
+"""The supervisor of one process, on small programs that run, crash, hang and leave children."""
 
 import asyncio
 import os

@@ -39,7 +39,7 @@ AUDIT = {
 
 
 def dapr_crds() -> list[dict[str, Any]]:
-    """Dapr's own CRDs; their conversion webhook belongs to a control plane that is not here."""
+    """Return Dapr's CRDs without their conversion webhook, since Dapr's control plane does not run here."""
     result = [
         yaml.safe_load((HERE / "data" / f"dapr-{item}.yaml").read_text())
         for item in ("subscription", "resiliency", "component")

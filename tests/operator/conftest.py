@@ -53,7 +53,7 @@ async def connections_closed() -> AsyncIterator[None]:
 
 @pytest.fixture(scope="session")
 def cluster(ports: Ports, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A cluster with our kinds, Dapr's kinds, and the operator's rights."""
+    """Yield a cluster with our kinds, Dapr's kinds, and the operator's rights."""
     try:
         ensure("kube-apiserver", "etcd", report=print)
     except ProgramError as error:
@@ -67,7 +67,7 @@ def cluster(ports: Ports, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture
 def namespace(cluster: Cluster) -> str:
-    """A namespace that only this test uses; without controllers it could not be deleted, and need not be.
+    """Return a namespace that only this test uses; without controllers it could not be deleted, and need not be.
 
     It is the only one with resources: `tidings plan` looks at those of the whole cluster.
     """
@@ -128,7 +128,7 @@ async def operator(
 
 @pytest_asyncio.fixture
 async def client(cluster: Cluster) -> AsyncIterator[Client]:
-    """The operator's own client, as the operator."""
+    """Yield the operator's own client, as the operator."""
     async with Client(login(cluster)) as opened:
         yield opened
 
@@ -146,5 +146,5 @@ async def until(check: Callable[[], Any], what: str, patience: float = PATIENCE)
 
 
 def manifest(name: str, folder: Path = MANIFESTS) -> list[Any]:
-    """All documents of one of the operator's manifests."""
+    """Return all documents of one of the operator's manifests."""
     return list(yaml.safe_load_all((folder / f"{name}.yaml").read_text()))

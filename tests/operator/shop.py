@@ -13,7 +13,7 @@ DAPR = "/apis/dapr.io"
 
 
 def event_type(namespace: str, name: str = "orders.orderConfirmed", **spec: Any) -> dict[str, Any]:
-    """An EventType with one active version."""
+    """Return an EventType with one active version."""
     value = {
         "type": name,
         "owner": {"team": "orders"},
@@ -25,7 +25,7 @@ def event_type(namespace: str, name: str = "orders.orderConfirmed", **spec: Any)
 
 
 def subscription(namespace: str, name: str = "kitchen-order-confirmed", /, **spec: Any) -> dict[str, Any]:
-    """An EventSubscription of the kitchen."""
+    """Return an EventSubscription of the kitchen."""
     value = {
         "type": "orders.orderConfirmed",
         "versions": ["v1"],
@@ -36,13 +36,13 @@ def subscription(namespace: str, name: str = "kitchen-order-confirmed", /, **spe
 
 
 def replay(namespace: str, name: str = "again", **spec: Any) -> dict[str, Any]:
-    """An EventReplay to the kitchen."""
+    """Return an EventReplay to the kitchen."""
     value = {"target": {"subscription": "kitchen-order-confirmed"}, "requestedBy": "ada", **spec}
     return _resource("EventReplay", namespace, name, value)
 
 
 def conditions(cluster: Cluster, resource: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The conditions of an object of the current generation, by type; none while its status is older."""
+    """Return the conditions of an object of the current generation, by type; none while its status is older."""
     existing = cluster.get(path_of(resource))
     status = (existing or {}).get("status") or {}
     if not existing or status.get("observedGeneration") != existing["metadata"]["generation"]:
@@ -51,32 +51,32 @@ def conditions(cluster: Cluster, resource: Mapping[str, Any]) -> dict[str, dict[
 
 
 def status(cluster: Cluster, resource: Mapping[str, Any]) -> dict[str, Any]:
-    """An object's status."""
+    """Return an object's status."""
     return dict(cluster.get(path_of(resource)).get("status") or {})
 
 
 def dapr_subscriptions(cluster: Cluster, namespace: str) -> dict[str, dict[str, Any]]:
-    """The Dapr Subscriptions of a namespace, by name."""
+    """Return the Dapr Subscriptions of a namespace, by name."""
     return _listed(cluster, f"{DAPR}/v2alpha1/namespaces/{namespace}/subscriptions")
 
 
 def resiliencies(cluster: Cluster, namespace: str) -> dict[str, dict[str, Any]]:
-    """The Resiliencies of a namespace, by name."""
+    """Return the Resiliencies of a namespace, by name."""
     return _listed(cluster, f"{DAPR}/v1alpha1/namespaces/{namespace}/resiliencies")
 
 
 def config_maps(cluster: Cluster, namespace: str) -> dict[str, dict[str, Any]]:
-    """The ConfigMaps of a namespace, by name."""
+    """Return the ConfigMaps of a namespace, by name."""
     return _listed(cluster, f"/api/v1/namespaces/{namespace}/configmaps")
 
 
 def events(cluster: Cluster, namespace: str) -> list[dict[str, Any]]:
-    """The Kubernetes events of a namespace."""
+    """Return the Kubernetes events of a namespace."""
     return list(_listed(cluster, f"/apis/events.k8s.io/v1/namespaces/{namespace}/events").values())
 
 
 def versions(cluster: Cluster, namespace: str) -> dict[str, str]:
-    """The resource version of everything that the operator may write in a namespace: it changes with every write."""
+    """Return the resource versions of all objects in a namespace that the operator may write."""
     result = {}
     paths = (
         f"{DAPR}/v2alpha1/namespaces/{namespace}/subscriptions",

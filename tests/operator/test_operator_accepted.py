@@ -22,7 +22,7 @@ from tidings_operator.settings import Settings
 
 
 def thing(**properties: str) -> dict[str, Any]:
-    """A schema of optional properties, by type."""
+    """Return a schema of optional properties, by type."""
     return {"type": "object", "properties": {name: {"type": kind} for name, kind in properties.items()}}
 
 
@@ -115,7 +115,7 @@ def _is_compatible(cluster: Cluster, kind: dict[str, Any]) -> bool:
 
 @contextlib.asynccontextmanager
 async def operating(cluster: Cluster, namespace: str) -> AsyncIterator[Operator]:
-    """An operator that ends before the test does."""
+    """Yield an operator that ends before the test does."""
     settings = Settings(namespaces=(namespace,), host="127.0.0.1", port=0, lease=False, observe=0.0)
     made = Operator(settings, login(cluster))
     task = asyncio.create_task(made.run())

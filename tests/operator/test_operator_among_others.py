@@ -35,7 +35,7 @@ V1 = {"type": "object", "properties": {"total": {"type": "integer"}}}
 
 @pytest.fixture
 def other(cluster: Cluster, namespace: str) -> str:
-    """Another tenant's namespace."""
+    """Return another tenant's namespace."""
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": f"{namespace}-other"}})
     return f"{namespace}-other"
 

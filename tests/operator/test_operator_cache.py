@@ -34,7 +34,7 @@ STATUS: dict[str, Any] = {
 
 
 def turned(value: Any) -> Any:
-    """The same with the fields of every object in another order, as the API server may send them."""
+    """Return the document with the fields of every object in another order, as the API server may send them."""
     if isinstance(value, Mapping):
         return {name: turned(value[name]) for name in reversed(list(value))}
     return [turned(item) for item in value] if isinstance(value, list) else value

@@ -55,14 +55,14 @@ class Webhook:
         return web.json_response({**review, "response": {"uid": review["request"]["uid"], "allowed": True}})
 
     async def served(self) -> x509.Certificate:
-        """The certificate that new connections get."""
+        """Return the certificate that new connections get."""
         pem = await asyncio.to_thread(ssl.get_server_certificate, ("127.0.0.1", self.port), timeout=60)
         return x509.load_pem_x509_certificate(pem.encode())
 
 
 @pytest_asyncio.fixture
 async def webhook(cluster: Cluster, namespace: str, ports: Ports) -> AsyncIterator[Webhook]:
-    """A webhook that the API server must ask (failurePolicy: Fail)."""
+    """Yield a webhook that the API server must ask (failurePolicy: Fail)."""
     made = Webhook(ports.take())
     app = web.Application()
     app.router.add_post("/{path}", made.answer)
@@ -73,7 +73,7 @@ async def webhook(cluster: Cluster, namespace: str, ports: Ports) -> AsyncIterat
 
 
 def bundles(cluster: Cluster) -> list[list[str]]:
-    """The common names in the bundle of each webhook."""
+    """Return the common names in the bundle of each webhook."""
     result = []
     for kind in ("validating", "mutating"):
         existing = cluster.get(f"/apis/admissionregistration.k8s.io/v1/{kind}webhookconfigurations/tidings")

@@ -21,7 +21,7 @@ OPERATOR_NAMESPACE = "tidings-kept"
 
 
 def secrets(cluster: Cluster, namespace: str) -> dict[str, Any]:
-    """The Secrets that the next upgrade of both charts would write, by namespace and name."""
+    """Return the Secrets that the next upgrade of both charts would write, by namespace and name."""
     result = [
         *_secrets(cluster, "pizza", namespace, f"postgres.enabled=true,operator.namespace={OPERATOR_NAMESPACE}"),
         *_secrets(cluster, "tidings", OPERATOR_NAMESPACE, f"crds.enabled=false,archive.namespaces={{{namespace}}}"),

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.real
 
 @pytest.fixture
 def manifests(tmp_path: Path, namespace: str, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a type and a subscription that name no namespace, and a kubeconfig that leads to the cluster."""
+    """Return a folder with a type and a subscription that name no namespace, and a kubeconfig of the cluster."""
     monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig(ADMIN)))
     documents = [shop.event_type(namespace), shop.subscription(namespace, maxConcurrency=3)]
     for document in documents:

@@ -19,7 +19,7 @@ WITHOUT_KIT: dict[str, Any] = {
 
 
 def component(namespace: str, concurrency: str) -> dict[str, Any]:
-    """A JetStream component with fields that the operator does not manage."""
+    """Return a JetStream component with fields that the operator does not manage."""
     value = [{"name": "concurrency", "value": concurrency}, {"name": "natsURL", "value": "nats://user:hidden@nats"}]
     return {
         "apiVersion": "dapr.io/v1alpha1",

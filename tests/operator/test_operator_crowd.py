@@ -56,7 +56,7 @@ def good(namespace: str, number: int) -> dict[str, Any]:
 
 
 def bad(namespace: str, number: int) -> dict[str, Any]:
-    """Every app with good ones has one bad one too."""
+    """Return one bad subscription for every app that has good ones."""
     spec, _ = FAULTS[number % len(FAULTS)]
     return shop.subscription(namespace, f"bad-{number}", consumer={"appId": f"app{number}"}, **spec)
 

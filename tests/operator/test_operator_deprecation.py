@@ -1,4 +1,4 @@
-"""A version's last months: its resource stays unchanged, only the clock moves."""
+"""Deprecation and end of a version: its resource stays unchanged while the clock advances."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Clock:
 
 
 def messages(cluster: Cluster, manifest: dict[str, Any]) -> tuple[str, str]:
-    """Ready, and why the version is accepted or not."""
+    """Return the message of Ready, and the reason why the version is accepted or not."""
     conditions = shop.conditions(cluster, manifest)
     return (conditions["Ready"]["status"], conditions["VersionAccepted"]["reason"]) if conditions else ("", "")
 

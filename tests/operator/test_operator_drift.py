@@ -1,4 +1,4 @@
-"""A child that somebody edits or deletes is as declared again, and it is said."""
+"""Owned resources that somebody edits or deletes are restored, and an event reports it."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def examples(strategy: st.SearchStrategy[T], count: int) -> list[T]:
 
 
 def crowd(namespace: str, valid: list[dict[str, Any]], invalid: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One subscription for each spec, each with a type of its own, all of one app."""
+    """Return one subscription for each spec, each with a type of its own, all of one app."""
     result = []
     for kind, drawn in (("e", valid), ("w", invalid)):
         for place, spec in enumerate(drawn):

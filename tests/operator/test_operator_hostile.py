@@ -1,4 +1,4 @@
-"""Objects that a tenant writes to do harm: the operator lives, and everybody else's are looked after."""
+"""Objects that a tenant writes to do harm: the operator keeps running and reconciles everybody else's."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _posted(cluster: Cluster, kind: dict[str, Any], schema: str) -> str:
 
 
 def conditions(cluster: Cluster, resource: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The conditions of an object that Python's own JSON reader may not be able to read."""
+    """Return the conditions of an object that Python's own JSON reader may not be able to read."""
     headers = {"Authorization": f"Bearer {ADMIN}"}
     existing = reading.decode(cluster.http.get(path_of(resource), headers=headers).content)
     return {condition["type"]: condition for condition in (existing.get("status") or {}).get("conditions") or ()}

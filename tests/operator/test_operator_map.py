@@ -19,7 +19,7 @@ OWN = "app.kubernetes.io/managed-by"
 
 
 def drawn(cluster: Cluster, namespace: str) -> dict[str, Any]:
-    """The system map of a namespace; empty without one."""
+    """Return the system map of a namespace; empty without one."""
     found = shop.config_maps(cluster, namespace).get("system-map")
     result: dict[str, Any] = json.loads(found["data"]["map.json"]) if found else {}
     return result

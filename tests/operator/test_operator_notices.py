@@ -35,7 +35,7 @@ FREQUENT = {"notify": 0.2, "notify_grace": 0.0}
 
 @pytest_asyncio.fixture
 async def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Room]:
-    """An archive that requires a token."""
+    """Yield an archive that requires a token."""
     chosen = ArchiveSettings(token=SecretStr("s3cret"))
     monkeypatch.setattr(notices, "settings", lambda: chosen)
     async with opened(tmp_path, Clock(), chosen) as made:
@@ -44,7 +44,7 @@ async def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
 
 @pytest_asyncio.fixture
 async def how(room: Room, ports: Ports, tmp_path: Path, namespace: str) -> AsyncIterator[dict[str, Any]]:
-    """Settings of an operator that knows the archive's address and token."""
+    """Return settings of an operator that knows the archive's address and token."""
     tokens = tmp_path / "tokens"
     tokens.mkdir()
     (tokens / namespace).write_text("s3cret")

@@ -35,7 +35,7 @@ UNDECLARED: dict[str, Any] = {
 
 
 async def answers(scope: Any, receive: Any, send: Any) -> None:
-    """An app that takes everything and subscribes to nothing by itself."""
+    """Answer every request of a sidecar like an app without subscriptions of its own."""
     if scope["type"] != "http":
         return
     body = b"[]" if scope["path"] == "/dapr/subscribe" else b"{}"
@@ -44,7 +44,7 @@ async def answers(scope: Any, receive: Any, send: Any) -> None:
 
 
 def pod(cluster: Cluster, namespace: str, name: str = "kitchen-1", **how: Any) -> dict[str, Any]:
-    """A pod as the injector and the kubelet leave it, with this machine as its address."""
+    """Return a pod as the injector and the kubelet leave it, with this machine as its address."""
     made = {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -66,7 +66,7 @@ def pod(cluster: Cluster, namespace: str, name: str = "kitchen-1", **how: Any) -
 
 @pytest.fixture
 def manifest(cluster: Cluster, namespace: str) -> dict[str, Any]:
-    """A subscription of the kitchen, and its type."""
+    """Return a subscription of the kitchen, and its type."""
     cluster.apply(shop.event_type(namespace))
     applied: dict[str, Any] = cluster.apply(shop.subscription(namespace))
     return applied
@@ -87,7 +87,7 @@ def observed(cluster: Cluster, manifest: dict[str, Any]) -> Callable[[str], Any]
 
 
 async def sidecar(start: StartDaprd, serve: Serve, cluster: Cluster, namespace: str, *more: Any, **how: Any) -> Daprd:
-    """A sidecar of the kitchen with what the operator has made for it."""
+    """Return a sidecar of the kitchen with what the operator has made for it."""
     made = [
         {"apiVersion": item["apiVersion"], "kind": item["kind"], "metadata": {"name": item["metadata"]["name"]},
          "spec": item["spec"], "scopes": item["scopes"]}
@@ -190,7 +190,7 @@ async def test_a_sidecar_that_hangs_holds_up_no_one(
 
 
 def pretender(status: int, headers: list[tuple[bytes, bytes]], body: bytes, asked: list[dict[bytes, bytes]]) -> App:
-    """A tenant's pod that carries a sidecar's label, and writes down how it was asked."""
+    """Return a tenant's pod that carries a sidecar's label, and writes down how it was asked."""
 
     async def answer(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":

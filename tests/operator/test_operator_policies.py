@@ -25,7 +25,7 @@ pytestmark = pytest.mark.real
 
 @pytest.fixture
 def account(cluster: Cluster, namespace: str, tmp_path: Path) -> Path:
-    """The files that the kubelet mounts into the archive's pod."""
+    """Return the files that the kubelet mounts into the archive's pod."""
     resources = rendered("tidings", {"archive": {"namespaces": [namespace]}})
     for kind in ("Role", "RoleBinding"):
         cluster.apply(of_kind(resources, kind)["archive"])
@@ -46,7 +46,7 @@ def suspensions(cluster: Cluster, namespace: str, account: Path) -> Suspensions:
 
 @pytest_asyncio.fixture
 async def policies(cluster: Cluster, namespace: str, account: Path) -> AsyncIterator[None]:
-    """The operator's policies, in force."""
+    """Yield the operator's policies, in force."""
     made = manifest("policies")
     for item in made:
         await asyncio.to_thread(cluster.apply, item)

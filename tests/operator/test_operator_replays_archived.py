@@ -30,7 +30,7 @@ def at(minute: int) -> str:
 
 @pytest_asyncio.fixture
 async def archive(tmp_path: Path) -> AsyncIterator[Archive]:
-    """The service with nine events and five dead letters, a minute between each and the next."""
+    """Yield the service with nine events and five dead letters, a minute between each and the next."""
     async with running(tmp_path) as made:
         events = (fact(BOXED, f"e-{n}", time=at(n), data={"orderId": f"o-{n}", "size": n}) for n in range(9))
         await made.receive(BOXED, *events)
@@ -41,7 +41,7 @@ async def archive(tmp_path: Path) -> AsyncIterator[Archive]:
 
 @pytest_asyncio.fixture
 async def served(archive: Archive, ports: Ports) -> AsyncIterator[Served]:
-    """The same over HTTP."""
+    """Serve the archive over HTTP."""
     async with serving(archive.http, ports.take()) as server:
         yield server
 
@@ -54,7 +54,7 @@ def target(cluster: Cluster, namespace: str) -> None:
 
 
 def order(cluster: Cluster, namespace: str, source: str, expected: dict[str, Any], **how: Any) -> dict[str, Any]:
-    """An EventReplay that somebody applies."""
+    """Return an EventReplay that somebody applies."""
     value = shop.replay(
         namespace,
         source={"kind": source},

@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(400)]
 
 @pytest_asyncio.fixture
 async def system(tmp_path: Path) -> AsyncIterator[Run]:
-    """Pickup and the archive, on NATS."""
+    """Run pickup and the archive on NATS."""
     options = Options(only=("pickup", "archive"), free_ports=True, fresh=True, run_dir=tmp_path,
                       environment={"ARCHIVE_REPLAY_SETTLE": "0"})  # fmt: skip
     async with running(ROOT, options) as started:
@@ -38,7 +38,7 @@ async def system(tmp_path: Path) -> AsyncIterator[Run]:
 
 
 def cancelled(identity: str, data: object) -> bytes:
-    """An order that was cancelled, which pickup does not know."""
+    """Return an order that was cancelled, which pickup does not know."""
     return Envelope(
         id=identity,
         source="orders",

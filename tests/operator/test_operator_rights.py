@@ -26,7 +26,7 @@ RARE = {
 
 
 def granted() -> set[Right]:
-    """Every right of the manifest."""
+    """Return every right of the manifest."""
     return {
         (group, resource, verb)
         for item in manifest("rbac")

@@ -103,7 +103,7 @@ async def test_a_large_child_or_component_of_a_tenant_concerns_no_other(
 
 @pytest.fixture
 def newer(cluster: Cluster) -> Iterator[None]:
-    """CRDs as a later release may have them: another state, another form of a number, another required field."""
+    """Return CRDs as a later release may have them: a new state, another number format, another required field."""
     for definition in crds.definitions():
         for version in definition["spec"]["versions"]:
             spec = version["schema"]["openAPIV3Schema"]["properties"]["spec"]

@@ -125,7 +125,7 @@ def taken(request: Callable[[], Any]) -> Any:
 
 @pytest.fixture
 def upgradable(cluster: Cluster) -> Iterator[None]:
-    """The kinds are as before when the test is over."""
+    """Restore the kinds when the test has ended."""
     yield
     for definition in crds.definitions():
         cluster.apply(definition)

@@ -21,7 +21,7 @@ MALFORMED = [{"cel": "event.data.total >"}]
 
 
 def configurations(namespace: str, port: int, name: str = "tidings", **how: Any) -> list[dict[str, Any]]:
-    """Both configurations of the manifest, by URL in place of a service."""
+    """Return both configurations of the manifest, by URL in place of a service."""
     result = [item for item in manifest("webhooks") if item["kind"].endswith("Configuration")]
     for entry in result:
         entry["metadata"]["name"] = name
@@ -35,7 +35,7 @@ def configurations(namespace: str, port: int, name: str = "tidings", **how: Any)
 
 @contextlib.asynccontextmanager
 async def configured(cluster: Cluster, namespace: str, port: int, **how: Any) -> AsyncIterator[None]:
-    """Both configurations, as long as they are needed."""
+    """Yield both configurations, as long as they are needed."""
     made = [
         await asyncio.to_thread(cluster.apply, configuration)
         for configuration in configurations(namespace, port, **how)

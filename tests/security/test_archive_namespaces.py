@@ -28,7 +28,7 @@ CHANGES: dict[str, dict[str, str]] = {
 
 @pytest_asyncio.fixture
 async def rooms(tmp_path: Path) -> AsyncIterator[tuple[Newsroom, Newsroom]]:
-    """The archives of two namespaces, each with a dead letter and tokens of its own."""
+    """Yield the archives of two namespaces, each with a dead letter and tokens of its own."""
     async with AsyncExitStack() as stack:
         opened = []
         for namespace in ("pizza", "bank"):

@@ -97,7 +97,7 @@ def test_an_empty_secret_does_not_open_the_archive(monkeypatch: pytest.MonkeyPat
 
 
 def answering(status: int, body: bytes, asked: list[dict[bytes, bytes]], *headers: tuple[bytes, bytes]) -> App:
-    """Pretend to be the archive."""
+    """Answer in place of the archive."""
 
     async def answer(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":

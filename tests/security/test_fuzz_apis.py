@@ -139,7 +139,7 @@ class Api:
 
     @property
     def operations(self) -> list[tuple[str, str, dict[str, Any]]]:
-        """Method, path and description of all that answers and ends."""
+        """Yield method, path and description of every operation that answers and ends."""
         return [
             (method.upper(), path, about)
             for path, methods in self.schema["paths"].items()
@@ -149,7 +149,7 @@ class Api:
 
 
 def wired(name: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Any:
-    """The application of a service's `main`, with a twin for its sidecar and a folder of its own."""
+    """Return the application of a service's `main`, with a twin for its sidecar and a folder of its own."""
     monkeypatch.setenv("TIDINGS_DATA", str(folder))
     monkeypatch.setenv("TIDINGS_LOG_LEVEL", "CRITICAL")
     for upstream in ("ORDERS", "MENU", "TRACKING"):
@@ -164,7 +164,7 @@ def wired(name: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Any:
 
 
 def examples(name: str) -> Iterator[tuple[str, bytes]]:
-    """An event of each kind that a service may read, as its sidecar delivers it."""
+    """Yield an event of each kind that a service may read, as its sidecar delivers it."""
     for number, file in enumerate(contract_files("examples/*.json")):
         kind, _, version = file.stem.rpartition(".v")
         if not version.isdecimal():
@@ -214,7 +214,7 @@ def api(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 def check(answer: httpx2.Response) -> None:
-    """2xx or 4xx; also 503 where the storefront says which service is away, and orders that it has no menu yet."""
+    """Expect 2xx or 4xx, or 503 where the storefront names the missing service or orders has no menu yet."""
     if answer.status_code in (502, 503):
         assert answer.headers["content-type"] == "application/problem+json"
         assert "retry-after" in answer.headers
@@ -311,7 +311,7 @@ def _resolved(schema: Mapping[str, Any], node: Mapping[str, Any]) -> Mapping[str
 
 
 def _good(schema: Mapping[str, Any], node: Mapping[str, Any]) -> Any:
-    """A value that mostly fits: the more of a request is right, the deeper a hostile field gets."""
+    """Return a value that mostly fits: the more of a request is right, the deeper a hostile field gets."""
     node = _resolved(schema, node)
     if "anyOf" in node:
         node = _resolved(schema, node["anyOf"][0])

@@ -30,7 +30,7 @@ REQUEST: dict[str, Any] = {"uid": "1", "kind": {"kind": "EventType"}, "operation
 
 @pytest_asyncio.fixture
 async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
-    """The webhooks as they are served, without TLS and with nothing known."""
+    """Yield the webhooks as they are served, without TLS and with nothing known."""
     monkeypatch.setattr(server, "HEAD_DEADLINE", 1.0)
     monkeypatch.setattr(webhooks, "BODY_DEADLINE", 1.0)
     nothing: Any = None

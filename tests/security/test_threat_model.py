@@ -20,7 +20,7 @@ def defined_in(file: str) -> frozenset[str]:
 
 
 def references(text: str) -> Iterator[tuple[str, str]]:
-    """Every file and test that is named; `…` is the file that was named last."""
+    """Yield every file and test that is named; `…` is the file that was named last."""
     last = ""
     for file, test in _REFERENCE.findall(text):
         last = last if file == "…" else file

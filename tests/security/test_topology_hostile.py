@@ -31,7 +31,7 @@ def settings(folder: Path, **given: Any) -> Settings:
 
 
 def subscription(name: str, app: str, **spec: Any) -> dict[str, Any]:
-    """A subscription as a list of the API server has it."""
+    """Return a subscription as a list of the API server has it."""
     return {
         "metadata": {"name": name, "namespace": "pizza", "generation": 1, "uid": name},
         "spec": {**NEWCOMER["spec"], "consumer": {"appId": app}, **spec},

@@ -54,7 +54,7 @@ class Sale(Event):
 
 
 def envelope(number: int, **changes: Any) -> dict[str, Any]:
-    """A good event."""
+    """Return a good event."""
     return {
         "specversion": "1.0", "id": f"e{number}", "source": "shop", "type": NAME, "version": "1",
         "datacontenttype": "application/json", "data": {"number": number, "sent": time.time()}, **changes,
@@ -321,5 +321,5 @@ def publish_on_kafka(address: str, topic: str, events: Mapping[bytes, str | None
 
 
 def encoded(made: dict[str, Any] | bytes) -> bytes:
-    """The bytes of an event."""
+    """Return the bytes of an event."""
     return made if isinstance(made, bytes) else json.dumps(made).encode()

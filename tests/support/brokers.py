@@ -11,7 +11,7 @@ from tidings_cli.up.backends import BROKERS
 
 
 def available(broker: str) -> str:
-    """The broker's name; the test is skipped where its programs cannot be had."""
+    """Return the broker's name; skip the test where its programs are not available."""
     try:
         ensure(*BROKERS[broker].programs, report=print)
     except ProgramError as error:
@@ -20,5 +20,5 @@ def available(broker: str) -> str:
 
 
 def values_of(broker: str, address: str) -> Mapping[str, str]:
-    """The values of a component set for a broker at an address, which is a URL or, of Redis, host:port."""
+    """Return the values of a component set for a broker at an address, which is a URL or, of Redis, host:port."""
     return BROKERS[broker].values(f"redis://{address}" if broker == "redis" else address)

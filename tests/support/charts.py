@@ -76,7 +76,7 @@ def documents(text: str) -> tuple[Resource, ...]:
 
 
 def rendered(chart: str, values: Mapping[str, Any] | None = None) -> tuple[Resource, ...]:
-    """Every resource that the chart becomes with these values."""
+    """Return every resource that the chart becomes with these values."""
     return _rendered(chart, json.dumps(values or {}, sort_keys=True))
 
 
@@ -88,12 +88,12 @@ def failure(chart: str, values: Mapping[str, Any], *arguments: str) -> str:
 
 
 def of_kind(resources: tuple[Resource, ...], *kinds: str) -> dict[str, Resource]:
-    """Those of some kinds, by name."""
+    """Return the resources of some kinds by name."""
     return {resource["metadata"]["name"]: resource for resource in resources if resource["kind"] in kinds}
 
 
 def pods(resources: tuple[Resource, ...]) -> Iterator[tuple[str, Resource]]:
-    """The pod template of every workload, with the workload's name."""
+    """Yield the pod template of every workload, with the workload's name."""
     for name, item in of_kind(resources, "Deployment", "StatefulSet", "Job").items():
         yield name, item["spec"]["template"]
 

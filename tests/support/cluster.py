@@ -58,7 +58,7 @@ class FakeCluster:
         self._server.server_close()
 
     def put(self, manifests: Iterable[dict[str, Any]], namespace: str = "default", born: str = "") -> None:
-        """Have objects in the cluster, with what an API server adds to them."""
+        """Add objects to the cluster, with the fields that an API server sets."""
         for manifest in manifests:
             added = {"uid": "u-1", "generation": 1, "creationTimestamp": born or "2026-01-01T00:00:00Z"}
             metadata = {"namespace": namespace, **manifest["metadata"], **added, "managedFields": []}

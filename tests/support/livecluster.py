@@ -29,7 +29,7 @@ class Refused(Exception):
 
 
 def chosen(named: str, current: str) -> str:
-    """The context to work on: one that is named, or the current one where it is kind's."""
+    """Return the context to work on: one that is named, or the current one where it is kind's."""
     if named != CURRENT:
         return named
     if current.startswith(KIND):
@@ -38,7 +38,7 @@ def chosen(named: str, current: str) -> str:
 
 
 def current_context() -> str:
-    """The context that kubectl would use."""
+    """Return the context that kubectl would use."""
     _, current = config.list_kube_config_contexts()  # type: ignore[no-untyped-call]
     return str(current["name"])
 
@@ -62,12 +62,12 @@ class Cluster:
 
     @cached_property
     def api(self) -> Any:
-        """The `kubernetes` package's client of this context."""
+        """Return the `kubernetes` package's client of this context."""
         return config.new_client_from_config(context=self.context)  # type: ignore[no-untyped-call]
 
     @cached_property
     def core(self) -> Any:
-        """Pods and the like."""
+        """Return the client of the core API: pods, services and so on."""
         return client.CoreV1Api(self.api)
 
     def run(self, program: str, *words: str, stdin: str | None = None, check: bool = True) -> str:
@@ -104,16 +104,16 @@ class Cluster:
 
     @contextmanager
     def http(self) -> Iterator[httpx2.Client]:
-        """A client that `url` can be asked with."""
+        """Return a client for `url`."""
         with httpx2.Client(**self._http()) as result:
             yield result
 
     def http_async(self) -> httpx2.AsyncClient:
-        """The same, for asyncio."""
+        """Return an asyncio client for `url`."""
         return httpx2.AsyncClient(**self._http())
 
     def pods(self) -> list[Any]:
-        """Every pod that is meant to run on: no job's."""
+        """Return all pods except those of jobs."""
         items = self.core.list_namespaced_pod(self.namespace).items
         return [
             pod
@@ -141,7 +141,7 @@ class Cluster:
         }
 
     def conditions(self, kind: str, name: str) -> dict[str, dict[str, Any]]:
-        """The conditions of one of Tidings' resources, by type."""
+        """Return the conditions of one of Tidings' resources, by type."""
         namespaced_custom_object: Any = client.CustomObjectsApi(self.api).get_namespaced_custom_object(
             "tidings.dev", "v1alpha1", self.namespace, kind, name
         )

@@ -66,12 +66,12 @@ DELIVERY = (
 
 
 def contract_map() -> dict[str, Any]:
-    """The pizza system's map."""
+    """Return the pizza system's map."""
     return system_map(INVENTORY, PLANNED)
 
 
 def application(service: Service, chosen: Callable[[], ArchiveSettings]) -> EventApp:
-    """The archive's application, wired as its main module does."""
+    """Return the archive's application, wired as its main module does."""
     parts = (api, api_deadletters, api_replays, api_subscriptions, api_notices)
     app = create_app(service, [part.router for part in parts], admit=access.admission(chosen), errors=responses.ERRORS)
     console.install(app)
@@ -81,7 +81,7 @@ def application(service: Service, chosen: Callable[[], ArchiveSettings]) -> Even
 
 @cache
 def migrated() -> bytes:
-    """A SQLite file with the archive's tables: the migrations take longer than most tests."""
+    """Return a SQLite file with the archive's tables, migrated once because that takes longer than most tests."""
     with TemporaryDirectory() as folder:
         file = Path(folder, "archive.db")
         engine = sa.create_engine(f"sqlite:///{file}")

@@ -20,12 +20,12 @@ def fold(topic: str) -> str:
 
 
 def channels(event_type: EventType) -> set[str]:
-    """The topics of a type, folded."""
+    """Return the topics of a type, folded."""
     return {fold(event_type.spec.topic(version)) for version in event_type.spec.versions}
 
 
 def natural(topic: str) -> str:
-    """The type whose channel a topic is by its name, folded; empty if there is none."""
+    """Return the type whose channel a topic is by its name, folded; empty if there is none."""
     shape = re.fullmatch(r"([^.]+\..+)\.v[0-9]+", fold(topic))
     return shape[1] if shape else ""
 
@@ -83,5 +83,5 @@ def _may_read(topic: str, namespace: str, own: str, types: list[EventType], thei
 
 
 def all_of(known: Any) -> tuple[list[EventType], list[EventSubscription]]:
-    """Everything of an inventory."""
+    """Return all event types and subscriptions of an inventory."""
     return list(known.types.values()), list(known.subscriptions.values())

@@ -90,12 +90,12 @@ class Pizzeria:
         return self.page.url
 
     async def start(self) -> None:
-        """Open."""
+        """Start all servers."""
         for server in (*self.services.values(), self.page):
             await server.start()
 
     async def stop(self) -> None:
-        """Close for today."""
+        """Stop all servers."""
         self._close()
         for server in (*self.services.values(), self.page):
             await server.stop()
@@ -113,21 +113,21 @@ class Pizzeria:
         await self.services[name].stop()
 
     async def back(self, name: str) -> None:
-        """Let it come back."""
+        """Start the service again."""
         self.closing = False
         self._changed.clear()
         await self.services[name].start()
 
     def item(self, sku: str) -> dict[str, Any]:
-        """A pizza of the menu."""
+        """Return a pizza of the menu."""
         return next(item for item in self.menu if item["sku"] == sku)
 
     def sell_out(self, sku: str, *missing: str) -> None:
-        """Nobody can have it."""
+        """Mark a pizza as sold out."""
         self.item(sku).update(available=False, missingIngredients=list(missing))
 
     def go_on(self, order_id: str, stages: int = 1) -> str:
-        """Take an order on by so many facts; answers the stage that it is at."""
+        """Publish the next facts of an order; return its stage."""
         order = self.tracked[order_id]
         for _ in range(stages):
             fact = WAYS[order["fulfilment"]][len(order["timeline"]) - 1]
@@ -135,7 +135,7 @@ class Pizzeria:
         return str(order["stage"])
 
     def cancel(self, order_id: str, reason: str, message: str, following: str) -> None:
-        """End an order before its time."""
+        """Cancel an order."""
         self.orders[order_id].update(
             status="cancelled", cancellation={"reason": reason, "stage": "placed", "at": self._now(order_id)}
         )
@@ -161,7 +161,7 @@ class Pizzeria:
             self._changed.pop(watched, asyncio.Event()).set()
 
     def add(self, order_id: str, body: dict[str, Any]) -> dict[str, Any]:
-        """Take an order in."""
+        """Add an order."""
         named = [(self.item(line["sku"]), line["quantity"]) for line in body["lines"]]
         lines = [
             {"sku": item["sku"], "name": item["name"], "quantity": quantity, "unitPriceCents": item["priceCents"]}

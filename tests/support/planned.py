@@ -41,7 +41,7 @@ class Planned:
         await self.broker.settle()
 
     def published_data(self, fact: str) -> list[dict[str, Any]]:
-        """The data of every fact of its own that was published, once per id."""
+        """Return the data of every fact that the app published, once per id."""
         return list({event["id"]: event["data"] for event in self.broker.events(f"{self.name}.{fact}.v1")}.values())
 
     async def until(self, holds: Callable[[], object]) -> None:
@@ -58,7 +58,7 @@ class Planned:
 
 
 def example(name: str, major: int) -> dict[str, Any]:
-    """The data of a producer's first published example."""
+    """Return the data of a producer's first published example."""
     result = INVENTORY.type(("default", name))
     assert result is not None, f"nobody publishes {name}"
     version = next(item for item in result.spec.versions if item.major == str(major))
@@ -68,7 +68,7 @@ def example(name: str, major: int) -> dict[str, Any]:
 
 
 def fact(name: str, major: int, *, identity: str = "", subject: str = "orderId", **changes: Any) -> bytes:
-    """A producer's published example as an event, with changes; `subject` is the field that it is about."""
+    """Return a producer's published example as an event, with changes; `subject` is the field that it is about."""
     data = {**example(name, major), **changes}
     return Envelope(
         id=identity or new_id(),

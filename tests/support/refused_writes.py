@@ -44,17 +44,17 @@ Write = Callable[[SqlContext], Awaitable[object]]
 
 
 def inserted(**values: Any) -> Write:
-    """Insert one row."""
+    """Return a write that inserts one row."""
     return lambda context: context.connection.execute(sa.insert(rows).values({"id": 2, "text": "", **values}))
 
 
 def run(statement: str, **values: Any) -> Write:
-    """Run a statement."""
+    """Return a write that runs a statement."""
     return lambda context: context.connection.execute(sa.text(statement), values)
 
 
 async def caught(context: SqlContext) -> None:
-    """Refused at the commit only."""
+    """Insert a row that the database refuses only at the commit."""
     await context.connection.execute(sa.insert(late).values(parent=99))
 
 

@@ -13,6 +13,6 @@ from tidings.subject_keys import KeyFile
 
 @pytest.fixture
 def keys(tmp_path: Path) -> Iterator[KeyFile]:
-    """Keys of persons that this process uses."""
+    """Return the keys of persons that this process uses."""
     with keys_in_use(tmp_path) as result:
         yield result

@@ -1,4 +1,4 @@
-"""Two components that lead to one account of one broker are found out, however they write it."""
+"""Components that use the same account of the same broker are detected, however their addresses are written."""
 
 from __future__ import annotations
 

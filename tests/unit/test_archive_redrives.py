@@ -23,7 +23,7 @@ async def archive(tmp_path: Path) -> AsyncIterator[Archive]:
 
 
 async def several(archive: Archive) -> None:
-    """Two letters of pickup that found no shelf, one with another reason, and one of loyalty."""
+    """Store two letters of pickup that found no shelf, one with another reason, and one of loyalty."""
     await archive.receive("deadletter.pickup", dead("e-1"), dead("e-2", failurereason="No Such Shelf: 12"))
     await archive.receive("deadletter.pickup", dead("e-3", failurereason="100%_full", failureclass="ShelfError"))
     await archive.receive("deadletter.loyalty", dead("e-4", failuresubscription=COMPLETED, subject="o-4"))

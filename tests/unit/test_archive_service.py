@@ -103,7 +103,7 @@ class Archive:
 
 @cache
 def api_routes() -> list[BaseRoute]:
-    """The routes of the archive's API. FastAPI prepares them for each application at its first request."""
+    """Return the routes of the archive's API. FastAPI prepares them for each application at its first request."""
     app = FastAPI(openapi_url=None)
     for router in (api.router, api_deadletters.router, api_replays.router):
         app.include_router(router)

@@ -1,4 +1,4 @@
-"""Events that have made trouble, each with the outcome that is right; their files are the corpus of the fuzzing."""
+"""Events that caused faults, each with its correct outcome; their files are the corpus of the fuzz tests."""
 
 from __future__ import annotations
 

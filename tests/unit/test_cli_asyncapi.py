@@ -1,4 +1,4 @@
-"""`tidings asyncapi`: a document that the official AsyncAPI 3.0 schema accepts, and that is true."""
+"""`tidings asyncapi`: a document that the official AsyncAPI 3.0 schema accepts and that agrees with the contracts."""
 
 import json
 import re

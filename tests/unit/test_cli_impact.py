@@ -37,7 +37,7 @@ def version(name: str, schema: Any = None, state: str = "Active", **more: Any) -
 def system(
     *versions: dict[str, Any], accept: str = "v1", mode: str = "Full", reads: str = "shop.itemSold"
 ) -> Inventory:
-    """One type with these versions, one consumer of it, and an archive."""
+    """Return one type with these versions, one consumer of it, and an archive."""
     kind = {
         "type": "shop.itemSold",
         "owner": {"team": "sales"},

@@ -21,7 +21,7 @@ def run(*arguments: object) -> Result:
 
 @pytest.fixture
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkout with one service's contracts, which is also the current folder."""
+    """Return a checkout with one service's contracts, which is also the current folder."""
     contracts = tmp_path / "services" / "all" / "contracts"
     shutil.copytree(SHOP, contracts)
     monkeypatch.chdir(tmp_path)

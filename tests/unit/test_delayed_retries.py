@@ -135,7 +135,7 @@ def many(*bodies: bytes) -> bytes:
 async def served(
     shop: Shop, sidecar: MemorySidecar | None = None, **provided: Any
 ) -> AsyncIterator[tuple[Service, httpx2.AsyncClient]]:
-    """The service behind a real server, as a sidecar reaches it: over one connection that is kept."""
+    """Yield the service behind a real server, as a sidecar reaches it: over one connection that is kept."""
     async with running(shop, sidecar or MemorySidecar("till"), **provided) as service:
         with Ports() as ports:
             server = Served(create_app(service), ports.take())

@@ -1,4 +1,4 @@
-"""Delivery's rules: every status against everything that can happen, and a roster that never gives a thing twice."""
+"""Delivery's domain: every status with every event, and a roster that assigns each delivery once."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -245,7 +245,7 @@ class RosterMachine(RuleBasedStateMachine):
         assert not any(driver.leaving for driver in free)
 
     def teardown(self) -> None:
-        """After all events, the driver of each order is known, and nothing is left over."""
+        """Check that after all events the driver of each order is known and nothing is left."""
         for delivery in self.deliveries.values():
             self.reflect(delivery)
         while self.handing_over:

@@ -1,4 +1,4 @@
-"""Whatever is raised around an event is one outcome, and it never concerns another event."""
+"""Any exception while an event is handled leads to one outcome, of this event only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The kitchen's rules: what a ticket may do next, who is there, what is there."""
+"""The kitchen's domain: steps of tickets, staff and stock."""
 
 from datetime import UTC, datetime, timedelta
 from typing import get_args

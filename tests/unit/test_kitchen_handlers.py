@@ -108,7 +108,7 @@ class Kitchen:
         return sorted(result.values(), key=lambda item: str(item["id"]))
 
     def hanging(self) -> list[str]:
-        """The stored shards of the board index that hold anything."""
+        """Return the stored shards of the board index that hold anything."""
         documents = [self.store.read(f"kitchen||boardIndex/{key}") for key in shard_keys()]
         return [str(item.value) for item in documents if item is not None and b'"orders":{}' not in item.value]
 

@@ -1,4 +1,4 @@
-"""Whatever goes wrong with an event is logged with that event's ids, also where another one had it scheduled."""
+"""Every failure of an event is logged with that event's ids, also if another event scheduled it."""
 
 import json
 from typing import Any

@@ -67,7 +67,7 @@ class Shop:
         return [item["sku"] for item in items if item["available"]]
 
     def facts(self, name: str) -> list[dict[str, Any]]:
-        """Each once: a second replica may publish a fact of the first again, under the same id."""
+        """Return each fact once: a second replica may publish a fact of the first again, under the same id."""
         return list({item["id"]: item["data"] for item in self.broker.events(f"menu.{name}.v1")}.values())
 
 

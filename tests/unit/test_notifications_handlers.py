@@ -94,7 +94,7 @@ async def start(request: pytest.FixtureRequest) -> AsyncIterator[Start]:
 
 
 def asked(order: str = "o-1", template: str = "orderConfirmed", **changes: Any) -> bytes:
-    """The command as orders sends it."""
+    """Return the command as orders sends it."""
     output = {"emailId": f"{order}-{template}", "template": template, "orderId": order, "customerId": "c-1"}
     output["to"] = "ada@example.org"
     return fact("notifications.sendEmail", 1, subject="emailId", **{**output, "parameters": {"name": "Ada"}, **changes})

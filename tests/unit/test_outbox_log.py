@@ -65,7 +65,7 @@ class System:
     async def process(
         self, instance: str = "shop-0", clock: Callable[[], float] = time.time
     ) -> AsyncIterator[tuple[Service, MemorySidecar]]:
-        """A process that dies at the end, without a word."""
+        """Run a process that ends without shutting down."""
         sidecar = MemorySidecar("shop", self.broker, self.store)
         service = Service("shop", self.handlers, sidecar=sidecar, clock=lambda: NOW)
         outbox = service.outbox

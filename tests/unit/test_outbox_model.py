@@ -91,7 +91,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return EPOCH + self.instant.now
 
     def queue(self) -> SimpleQueue[Any]:
-        """A queue to a thread: virtual time stops while it holds something."""
+        """Return a queue to a thread; virtual time stops while it holds something."""
         instant = self.instant
 
         class Counted(SimpleQueue[Any]):
@@ -244,7 +244,7 @@ class OutboxMachine(RuleBasedStateMachine):
 
     @initialize(restarts=st.booleans())
     def begins(self, *, restarts: bool) -> None:
-        """In the end, either all replicas restart, or the surviving ones must repair everything alone."""
+        """Choose whether all replicas restart in the end, or the surviving ones must repair everything alone."""
         self.restarts = restarts
         self.starts("shop-0")
 
@@ -275,7 +275,7 @@ class OutboxMachine(RuleBasedStateMachine):
 
     @rule(instance=INSTANCES, items=st.lists(ITEMS, min_size=1, max_size=4))
     def are_placed(self, instance: str, items: list[str]) -> None:
-        """Several at once: they race for the same documents and rows."""
+        """Place several orders at once, which race for the same documents and rows."""
         causes = [counted(item, len(self.causes)) for item in items]
         self.causes += causes
         self.waiting += causes
@@ -312,7 +312,7 @@ class OutboxMachine(RuleBasedStateMachine):
 
     @rule(instance=INSTANCES, steps=STEPS)
     def will_cancel(self, instance: str, steps: int) -> None:
-        """A time-out ends a delivery wherever it is."""
+        """Cancel a delivery at any point, as a timeout does."""
         if process := self.alive(instance):
             process.cancels_after(steps)
 
@@ -324,7 +324,7 @@ class OutboxMachine(RuleBasedStateMachine):
 
     @rule(instance=INSTANCES, seconds=st.sampled_from([0.0, 0.02, 0.02]))
     def is_far_away(self, instance: str, seconds: float) -> None:
-        """Its sidecar's answers take as long from now on, so that others see what it does not know of yet."""
+        """Delay the answers of its sidecar, so that others see changes before it does."""
         process = self.alive(instance)
         if process and isinstance(process.sidecar, Distant):
             process.sidecar.answers_after = seconds

@@ -37,7 +37,7 @@ class Slow(MemorySidecar):
         return [PublishRefused("bad") if event == b"bad" else None for event in events]
 
     async def let(self, call: int) -> None:
-        """End a call, and let everybody see it."""
+        """End a call, and let other tasks run."""
         self.gates[call].set()
         await settle()
 

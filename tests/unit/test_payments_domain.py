@@ -31,7 +31,7 @@ def fresh() -> Payment:
 
 
 def apply_step(payment: Payment, what: str, amount: int = 3150) -> list[Movement]:
-    """`t`: take, and it is authorised; `r`: take, and it is refused; `d`: completed (done); `x`: cancelled."""
+    """Apply a step: `t` takes and is authorised, `r` takes and is refused, `d` completes, `x` cancels."""
     match what:
         case "t":
             return payment.take("c-1", amount, None, LATER)

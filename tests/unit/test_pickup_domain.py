@@ -1,4 +1,4 @@
-"""The counter's rules: every status against everything that can happen, in any order."""
+"""The counter's domain: every status with every event, in any order."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""The plan core by tables: what is planned, what is said, and that one bad resource never harms a good one."""
+"""Planning: the plan and the findings of resources, and independence of good resources from bad ones."""
 
 import random
 import re
@@ -841,7 +841,7 @@ def test_a_component_that_brings_one_at_a_time_keeps_every_bound_on_concurrency(
 
 
 def parallel_plan(components: int, *wishes: Document) -> AppPlan:
-    """The plan of an app on as many components as share the broker's consumer."""
+    """Return the plan of an app on as many components as share the broker's consumer."""
     inventory = Inventory(item for document in (event_type(), *wishes) if (item := parse_resource(document)[0]))
     names = ["pubsub", *(f"pubsub-{number}" for number in range(1, components))]
     for name in (*names, "pubsub-7"):
@@ -904,7 +904,7 @@ def test_nothing_is_kept_of_components_that_are_gone():
 
 
 def spread_plan(components: int, topics: int) -> AppPlan:
-    """The plan of an app that reads several topics, on components that deliver several events at once."""
+    """Return the plan of an app that reads several topics, on components that deliver several events at once."""
     kinds = [event_type(f"orders.thing{number}Done") for number in range(topics)]
     wishes = [subscription(f"on-{number}", type=f"orders.thing{number}Done") for number in range(topics)]
     inventory = Inventory(item for document in (*kinds, *wishes) if (item := parse_resource(document)[0]))

@@ -18,7 +18,7 @@ TWO = [FACT, subscription("a", "kitchen", **READ), subscription("b", "tracking",
 
 
 def component(kind: str, name: str = "pubsub", scopes: list[str] | None = None, /, **settings: Any) -> Document:
-    """A Component; a setting that is a dictionary refers to a Secret."""
+    """Return a Component; a setting that is a dictionary refers to a Secret."""
     metadata = [
         {"name": key, **(value if isinstance(value, dict) else {"value": value})} for key, value in settings.items()
     ]

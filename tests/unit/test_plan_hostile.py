@@ -1,4 +1,4 @@
-"""Any object, whether the CRDs accept it or not, gets a verdict, and no object gets the rights of another.
+"""Any object, whether or not the CRDs accept it, is evaluated, and none obtains the rights of another.
 
 TIDINGS_HOSTILE=100000 tries that many sets of objects; a short run tries a few. The same on a real API server:
 tests/operator/test_operator_property.py.
@@ -54,7 +54,7 @@ def judged(documents: Iterable[Document]) -> tuple[Inventory, Plan]:
 
 
 def hold(known: Inventory, actual: Plan) -> None:
-    """Nothing with an error is programmed, and no app has the rights of another."""
+    """Check that nothing with an error is programmed and no app has the rights of another."""
     refused = {finding.resource for finding in actual.findings if finding.severity == "error"}
     types, subscriptions = owned.all_of(known)
     good = [item for item in types if item.ref not in refused]

@@ -1,4 +1,4 @@
-"""Rights follow from ownership: whatever is written, an app may publish and read only what is its own or granted.
+"""Rights follow from ownership: an app may publish and read only what it owns or was granted.
 
 Each test is an attack: what `evil` would get is asked of the plan, not of a finding alone.
 """
@@ -207,7 +207,7 @@ ONE, OTHER = frozenset({"one account"}), frozenset({"other account"})
 
 
 def neighbourly(accounts: dict[str, frozenset[str]], *documents: Document) -> dict[str, str]:
-    """The messages of the warnings about an account that two namespaces share, by resource."""
+    """Return the messages of the warnings about an account that two namespaces share, by resource."""
     known = inventory(*OURS, *documents)
     known.accounts = accounts
     findings = plan(known, TODAY).findings

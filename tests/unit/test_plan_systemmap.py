@@ -1,4 +1,4 @@
-"""The system's map: what the archive's console is drawn from."""
+"""The system map, from which the archive's console is drawn."""
 
 import json
 from pathlib import Path

@@ -35,7 +35,7 @@ SAYS_ITS_VERSION = "#!/bin/sh\necho toy version {}\n"
 
 @pytest.fixture(autouse=True)
 def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A machine with an empty cache and nothing of its own on PATH but what a shell script needs."""
+    """Set up an empty cache, and a PATH with only what a shell script needs."""
     (tmp_path / "bin").mkdir()
     monkeypatch.setenv("TIDINGS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
@@ -141,7 +141,7 @@ def test_the_published_checksum_is_extracted(text: str, digest: str | None) -> N
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[tuple[Path, str]]:
-    """A folder, and the address that it is served at."""
+    """Yield a folder, and the address that it is served at."""
     folder = tmp_path / "site"
     folder.mkdir()
     quiet = type("Quiet", (SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
@@ -349,7 +349,7 @@ def pin(monkeypatch: pytest.MonkeyPatch, modules: Mapping[str, str], files: Mapp
 
 @pytest.fixture
 def go_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> GoModule:
-    """A Go module on a proxy of our own: a program that prints its version and who registered with it."""
+    """Return a Go module on a proxy of our own: a program that prints its version and who registered with it."""
     go = shutil.which("go", path=os.defpath + ":/usr/local/go/bin:/opt/homebrew/bin")
     if go is None:
         pytest.skip("NOT TESTED, Go is not installed: building programs from source")

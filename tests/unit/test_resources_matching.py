@@ -1,4 +1,4 @@
-"""Filters read here mean what they mean as CEL in a sidecar."""
+"""Filters evaluated by the plan match the same events as their CEL in a sidecar."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ MORE = st.dictionaries(st.sampled_from(["a", "b", "x-y"]), SCALARS)
 
 @st.composite
 def events(draw: st.DrawFn) -> dict[str, Any]:
-    """An event with some of the fields."""
+    """Return an event with some of the fields."""
     more = {"subject": draw(TEXTS)} if draw(st.booleans()) else {}
     return {"type": "orders.orderPlaced", **more, "data": {**draw(MORE), "in": draw(INSIDE)}}
 

@@ -56,7 +56,7 @@ class Bell:
         self.rung[message.name] = self.loop.time()
 
     async def ask(self, process: Process, name: str, wait: float = WAIT) -> float:
-        """Schedule a ring; answers when."""
+        """Schedule a ring; return its time."""
 
         async def schedule(_message: None, context: Any) -> None:
             context.schedule(Ring(name=name), after=timedelta(seconds=wait))

@@ -1,4 +1,4 @@
-"""Forwarding by the storefront, and its responses to unavailable services, tested on real sockets."""
+"""Forwarding by the storefront and its responses to unavailable services, on real sockets."""
 
 import asyncio
 import json
@@ -223,7 +223,7 @@ async def test_a_body_larger_than_any_order_is_refused(shop: httpx2.AsyncClient,
 
 
 def frames(finished: asyncio.Event, *later: bytes) -> Answer:
-    """A stream that says one thing at once and the others when asked to go on; `gone` is set when it is let go."""
+    """Yield one frame at once and the others on request; set `gone` when the stream is closed."""
 
     async def body() -> AsyncIterator[bytes]:
         try:

@@ -82,7 +82,7 @@ def while_it_runs(steer: Callable[[Path], object], number: signal.Signals = sign
 
 
 def nothing(_run_dir: Path) -> None:
-    """Only end it."""
+    """Do nothing, so that the run is ended at once."""
 
 
 def test_up_reports_readiness_and_ctrl_c_ends_it(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:

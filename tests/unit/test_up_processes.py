@@ -1,4 +1,4 @@
-"""From a project to its processes: pure, so a table says it all."""
+"""The processes of a project, as a pure function."""
 
 import sys
 from dataclasses import replace

@@ -101,7 +101,7 @@ class Installed:
             cluster.helm("uninstall", release, "--wait", "--ignore-not-found")
 
     def clean(self) -> None:
-        """Uninstall, and take the namespace away."""
+        """Uninstall the charts and delete the namespace."""
         self.uninstall()
         self.apps.kubectl("delete", "namespace", self.apps.namespace, "--ignore-not-found", "--timeout=300s")
 
@@ -114,7 +114,7 @@ def installed_on(named: str, namespace: str) -> Installed:
 
 @pytest.fixture(scope="session")
 def installed() -> Iterator[Installed]:
-    """Both charts, freshly installed and ready."""
+    """Yield both charts, freshly installed and ready."""
     result = installed_on(CONTEXT, PIZZA)
     if not KEEP:
         result.clean()
@@ -147,7 +147,7 @@ class Guest:
         return str(answer["orderId"])
 
     def stage(self, order: str) -> str:
-        """Stage of the order on the page."""
+        """Return the order's stage on the page."""
         result = self._ask("GET", f"/api/track/{order}")
         return str(result["stage"]) if result else ""
 

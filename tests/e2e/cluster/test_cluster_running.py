@@ -26,7 +26,7 @@ def apply(cluster: Cluster, *manifests: object, check: bool = True) -> str:
 
 
 def broken(name: str, mistake: dict[str, Any]) -> dict[str, Any]:
-    """A subscription of a real app with something wrong."""
+    """Return a subscription of a real app with something wrong."""
     spec = {"events": [{"type": "orders.orderPlaced", "versions": ["v1"]}], "consumer": {"appId": "loyalty"}, **mistake}
     return {**TOLD, "metadata": {"name": name}, "spec": spec}
 

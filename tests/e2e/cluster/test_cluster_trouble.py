@@ -1,4 +1,4 @@
-"""Numbered events and orders while the cluster is upgraded, and while everything dies that can."""
+"""Numbered events and orders during upgrades of the cluster, and while pods and sidecars are killed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def subscribed(installed: Installed) -> Iterator[None]:
 
 @asynccontextmanager
 async def load(cluster: Cluster, guest: Guest) -> AsyncIterator[None]:
-    """Numbers all the time and an order every other second; afterwards everything must have arrived."""
+    """Send numbers all the time and an order every other second; afterwards, check that everything has arrived."""
     async with cluster.http_async() as http:
         numbers, parcels, orders = Numbers(cluster.url, http), list[str](), list[str]()
         stopped = asyncio.Event()
@@ -77,7 +77,7 @@ def kill_pod(cluster: Cluster, pod: Any) -> str:
 
 
 def kill_sidecar(cluster: Cluster, pod: Any) -> str:
-    """SIGKILL its daprd on kind's node; elsewhere the pod."""
+    """Kill its daprd with SIGKILL on kind's node; on other clusters, delete the pod."""
     running = [
         container_status
         for container_status in pod.status.container_statuses or ()

@@ -1,4 +1,4 @@
-"""Another broker, and two of everything, by values only."""
+"""Another broker, and two replicas of everything, chosen by the charts' values."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_the_broker_is_switched_by_values(installed: Installed, guest: Guest, br
 
 @pytest.fixture
 def doubled(installed: Installed) -> Iterator[None]:
-    """Two of everything; afterwards one, and an archive without the PostgreSQL that goes with the upgrade."""
+    """Run two replicas of everything; afterwards one, and an archive without the PostgreSQL of the upgrade."""
     installed.install_tidings("--set", "replicas=2,archive.replicas=2,archive.databaseSecret=pizza-postgres")
     installed.install_pizza("--set", "defaults.replicas=2,postgres.enabled=true")
     installed.apps.roll_out()

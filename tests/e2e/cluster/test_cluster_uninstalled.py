@@ -1,4 +1,4 @@
-"""The end: nothing is left but the CustomResourceDefinitions, which would take everybody's resources with them."""
+"""Uninstalling leaves only the CustomResourceDefinitions, whose deletion would delete all users' resources."""
 
 from __future__ import annotations
 

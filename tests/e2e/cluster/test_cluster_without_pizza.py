@@ -85,7 +85,7 @@ class Shop:
 
 @pytest.fixture
 def bare() -> Iterator[Installed]:
-    """A cluster with Dapr and a shop, without Tidings."""
+    """Yield a cluster with Dapr and a shop, without Tidings."""
     result = installed_on(CONTEXT, "shop-e2e")
     result.clean()
     check_images(result.apps.context, SHOP)

@@ -89,7 +89,7 @@ async def count(number: _Number, context: StateContext) -> None:
 
 
 def kind_of(number: _Number) -> str:
-    """`told`, `paced`, …"""
+    """Return the kind of an event, such as `told` or `paced`."""
     return type(number).__name__.removeprefix("Number").lower()
 
 
