@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
 import httpx2
 import pika  # type: ignore[import-untyped]  # it has no types
 import pytest
+import pytest_asyncio
 from kafka import (  # type: ignore[import-untyped]  # it has no types
     KafkaAdminClient,
     KafkaConsumer,
@@ -41,19 +42,14 @@ from tidings_cli.up.system import Options
 
 TOPIC = "sender.numberTold.v1"
 LOST = "shop.itemLost.v1"
+Test = Callable[[tuple[Run, Numbers]], Awaitable[None]]
 NUMBERED = Path(__file__).parents[1] / "chaos" / "numbered"
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 
 
-@pytest.fixture
-def rabbitmq(ports: Ports) -> Iterator[str]:
-    with tempfile.TemporaryDirectory(prefix="tidings-") as folder, rabbitmq_server(Path(folder), ports) as url:
-        yield url
-
-
 @pytest.fixture(scope="module")
-def rabbitmq_alone(ports: Ports) -> Iterator[str]:
-    """Run a RabbitMQ for those tests of this file that start no system."""
+def rabbitmq(ports: Ports) -> Iterator[str]:
+    """Run a RabbitMQ for the tests of this file only."""
     with tempfile.TemporaryDirectory(prefix="tidings-") as folder, rabbitmq_server(Path(folder), ports) as url:
         yield url
 
@@ -100,20 +96,32 @@ def _delete_queues(url: str) -> None:
     connection.close()
 
 
-@asynccontextmanager
-async def numbered(broker: str, folder: Path) -> AsyncIterator[tuple[Run, Numbers]]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def system(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[tuple[Run, Numbers]]:
     """Run the system whose numbers can be counted on a broker."""
-    options = Options(free_ports=True, run_dir=folder / "run", broker=broker)
+    broker = request.param
+    address = request.getfixturevalue(broker) if broker == "rabbitmq" else available(broker)
+    options = Options(free_ports=True, run_dir=tmp_path_factory.mktemp(broker) / "run", broker=address)
     async with running(NUMBERED, options) as run, httpx2.AsyncClient(timeout=60, trust_env=False) as client:
         yield run, Numbers(run.url, client)
 
 
-async def until_repaired(run: Run) -> None:
-    """Wait until the loss of the topic is reported and all is as it was."""
+def systems(*brokers: str) -> Callable[[Test], Test]:
+    """Run a test on the system of each broker, which such tests share."""
+    on_each = pytest.mark.parametrize("system", brokers, indirect=True, scope="module")
+    in_one_loop = pytest.mark.asyncio(loop_scope="module")
+    return lambda test: in_one_loop(on_each(test))
+
+
+async def until_repaired(run: Run, faults: int) -> None:
+    """Wait until the loss of the topic is reported, after so many earlier faults, and all is as it was."""
     async with asyncio.timeout(120):
         while True:
             result = state.read(run.run_dir)
-            if any(TOPIC in fault for fault in result.latest_faults) and not result.broker_problem:
+            is_reported = result.broker_faults > faults and any(TOPIC in fault for fault in result.latest_faults)
+            if is_reported and not result.broker_problem:
                 break
             await asyncio.sleep(0.1)
     await run.wait_ready()
@@ -144,71 +152,73 @@ def _arrives(url: str) -> bool:
     return True
 
 
-@pytest.mark.parametrize(
-    ("broker", "recreated"), [("nats", False), ("redis", False), ("rabbitmq", False), ("kafka", False), ("kafka", True)]
-)
-async def test_events_flow_again_after_the_broker_has_lost_its_data(
-    broker: str, recreated: bool, request: pytest.FixtureRequest, tmp_path: Path
+@systems("nats", "redis", "rabbitmq", "kafka")
+async def test_the_events_that_wait_for_an_app_that_is_away_are_shown(system: tuple[Run, Numbers]) -> None:
+    run, numbers = system
+    async with run.stopped("receiver"):
+        await numbers.send(["late"])
+        async with asyncio.timeout(120):
+            while not state.read(run.run_dir).broker_lag.get("receiver"):  # noqa: ASYNC110 - another process's
+                await asyncio.sleep(0.1)
+    assert (await numbers.settled(["late"])).faultless
+    async with asyncio.timeout(120):
+        while state.read(run.run_dir).broker_lag.get("receiver"):  # noqa: ASYNC110 - the same
+            await asyncio.sleep(0.1)
+
+
+@systems("nats", "redis", "rabbitmq", "kafka")
+async def test_dead_letters_that_no_app_reads_are_shown(system: tuple[Run, Numbers]) -> None:
+    """The system has no archive."""
+    run, numbers = system
+    await numbers.send(["first", "second"], poisoned=1)
+    async with asyncio.timeout(120):
+        while state.read(run.run_dir).unread_dead_letters != {"deadletter.receiver": 2}:  # noqa: ASYNC110 - polled
+            await asyncio.sleep(0.1)
+    assert (await numbers.settled(["first", "second"], poisoned=1)).faultless
+
+
+@systems("rabbitmq")
+async def test_an_orphaned_consumer_is_reported_and_its_sidecar_restarted(system: tuple[Run, Numbers]) -> None:
+    """Another consumer takes its share of the messages, as daprd's own does after a call's answer went to another."""
+    run, numbers = system
+    faults = state.read(run.run_dir).broker_faults
+    connection = await asyncio.to_thread(_orphaned, run.broker_url)
+    await numbers.send(["held"])
+    await until_reported(run, f"an orphaned consumer holds messages of {TOPIC} for receiver")
+    async with asyncio.timeout(120):
+        while state.read(run.run_dir).broker_faults == faults:  # noqa: ASYNC110 - another process writes it
+            await asyncio.sleep(0.1)
+    await asyncio.to_thread(connection.close)  # as the restarted sidecar's own connection is
+    report = await numbers.settled(["held"])
+    assert report.faultless, str(report)
+
+
+@systems("nats", "redis", "rabbitmq", "kafka")
+async def test_events_flow_again_after_the_broker_has_lost_its_data(system: tuple[Run, Numbers]) -> None:
+    await check_a_loss(*system, recreated=False)
+
+
+@systems("kafka")
+async def test_events_flow_again_where_somebody_recreates_the_lost_topics_before_the_watch_looks(
+    system: tuple[Run, Numbers],
 ) -> None:
-    """`recreated`: somebody else creates the topics again before the watch looks."""
-    address = request.getfixturevalue(broker) if broker == "rabbitmq" else available(broker)
-    async with numbered(address, tmp_path) as (run, numbers):
-        await numbers.send(["before"])
-        assert (await numbers.settled(["before"])).faultless
-        await lose_everything(run, recreated=recreated)
-        if broker != "redis":  # the watch may not have seen the stream with entries
-            await until_repaired(run)
-        if broker == "rabbitmq":  # daprd itself recreates its queues there, and its groups on Redis
-            await until_read_again(run)
-        await numbers.send(["after"])
-        report = await numbers.settled(["after"])
+    await check_a_loss(*system, recreated=True)
+
+
+async def check_a_loss(run: Run, numbers: Numbers, *, recreated: bool) -> None:
+    before, after = f"before-{recreated}", f"after-{recreated}"
+    faults = state.read(run.run_dir).broker_faults
+    await numbers.send([before])
+    assert (await numbers.settled([before])).faultless
+    await lose_everything(run, recreated=recreated)
+    if run.state.broker != "redis":  # the watch may not have seen the stream with entries
+        await until_repaired(run, faults)
+    if run.state.broker == "rabbitmq":  # daprd itself recreates its queues there, and its groups on Redis
+        await until_read_again(run)
+    await numbers.send([after])
+    report = await numbers.settled([after])
     assert report.faultless, str(report)
     assert report.sent == PARCEL
-
-
-@pytest.mark.parametrize("broker", ["nats", "redis", "rabbitmq", "kafka"])
-async def test_the_events_that_wait_for_an_app_that_is_away_are_shown(
-    broker: str, request: pytest.FixtureRequest, tmp_path: Path
-) -> None:
-    address = request.getfixturevalue(broker) if broker == "rabbitmq" else available(broker)
-    async with numbered(address, tmp_path) as (run, numbers):
-        async with run.stopped("receiver"):
-            await numbers.send(["late"])
-            async with asyncio.timeout(120):
-                while not state.read(run.run_dir).broker_lag.get("receiver"):  # noqa: ASYNC110 - another process's
-                    await asyncio.sleep(0.1)
-        assert (await numbers.settled(["late"])).faultless
-        async with asyncio.timeout(120):
-            while state.read(run.run_dir).broker_lag.get("receiver"):  # noqa: ASYNC110 - the same
-                await asyncio.sleep(0.1)
-
-
-@pytest.mark.parametrize("broker", ["nats", "redis", "rabbitmq", "kafka"])
-async def test_dead_letters_that_no_app_reads_are_shown(
-    broker: str, request: pytest.FixtureRequest, tmp_path: Path
-) -> None:
-    """The system has no archive."""
-    address = request.getfixturevalue(broker) if broker == "rabbitmq" else available(broker)
-    async with numbered(address, tmp_path) as (run, numbers):
-        await numbers.send(["first", "second"], poisoned=1)
-        async with asyncio.timeout(120):
-            while state.read(run.run_dir).unread_dead_letters != {"deadletter.receiver": 2}:  # noqa: ASYNC110 - polled
-                await asyncio.sleep(0.1)
-        assert (await numbers.settled(["first", "second"], poisoned=1)).faultless
-
-
-async def test_an_orphaned_consumer_is_reported_and_its_sidecar_restarted(rabbitmq: str, tmp_path: Path) -> None:
-    """Another consumer takes its share of the messages, as daprd's own does after a call's answer went to another."""
-    async with numbered(rabbitmq, tmp_path) as (run, numbers):
-        connection = await asyncio.to_thread(_orphaned, run.broker_url)
-        await numbers.send(["held"])
-        await until_reported(run, f"an orphaned consumer holds messages of {TOPIC} for receiver")
-        async with asyncio.timeout(120):
-            while not state.read(run.run_dir).broker_faults:  # noqa: ASYNC110 - another process writes it
-                await asyncio.sleep(0.1)
-        await asyncio.to_thread(connection.close)  # as the restarted sidecar's own connection is
-        report = await numbers.settled(["held"])
-    assert report.faultless, str(report)
 
 
 def _orphaned(url: str) -> pika.BlockingConnection:
@@ -404,16 +414,16 @@ async def test_a_redis_stream_that_starts_anew_or_is_trimmed_too_far_has_lost_en
     [(["queue"], True), (["queue"], False), (["exchange"], True), (["exchange"], False), (["exchange", "queue"], True)],
 )
 async def test_a_queue_or_exchange_of_rabbitmq_that_was_deleted_is_reported(
-    deleted: list[str], is_recreated: bool, rabbitmq_alone: str
+    deleted: list[str], is_recreated: bool, rabbitmq: str
 ) -> None:
     """daprd recreates both within milliseconds, so that nothing is missing when the watch looks."""
     app, topic, letters = "kitchen", f"shop.item{new_id()[-6:]}Lost.v1", f"deadletter.shop{new_id()[-6:]}"
     queue = queue_name(app, topic)
     readers = [(reader, {"spec": {"topic": topic}}) for reader in (app, "menu")]
-    watched = BrokerWatch("rabbitmq", rabbitmq_alone, [topic, letters], readers)
+    watched = BrokerWatch("rabbitmq", rabbitmq, [topic, letters], readers)
     await watched.ensure()
     assert (await watched.look()).lost == ()
-    with closing(pika.BlockingConnection(pika.URLParameters(rabbitmq_alone))) as connection:
+    with closing(pika.BlockingConnection(pika.URLParameters(rabbitmq))) as connection:
         channel = connection.channel()
         for what in deleted:
             channel.exchange_delete(topic) if what == "exchange" else channel.queue_delete(queue)
@@ -421,14 +431,14 @@ async def test_a_queue_or_exchange_of_rabbitmq_that_was_deleted_is_reported(
             channel.exchange_declare(topic, "fanout", durable=True)
             channel.queue_declare(queue, durable=True)
             channel.queue_bind(queue, topic)
-        later = BrokerWatch("rabbitmq", rabbitmq_alone, [topic, letters], readers)
+        later = BrokerWatch("rabbitmq", rabbitmq, [topic, letters], readers)
         assert (await later.look()).lost == tuple({"queue": queue, "exchange": topic}[what] for what in deleted)
         assert (await later.look()).lost == ()
         channel.queue_delete(f"tidings:unread-{letters}")
         assert (await later.look()).lost == (f"tidings:unread-{letters}",)
         channel.queue_declare("other:-settings", durable=False)
         refused = [("other", {"spec": {"topic": "settings"}}), *readers]
-        assert (await BrokerWatch("rabbitmq", rabbitmq_alone, [topic], refused).look()).lost == ()
+        assert (await BrokerWatch("rabbitmq", rabbitmq, [topic], refused).look()).lost == ()
         channel.queue_delete("other:-settings")
 
 
