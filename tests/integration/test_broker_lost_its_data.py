@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import httpx2
 import pika  # type: ignore[import-untyped]  # it has no types
@@ -23,6 +25,7 @@ from kafka import (  # type: ignore[import-untyped]  # it has no types
 )
 from nats import connect
 from nats.js import JetStreamContext
+from pika.adapters.blocking_connection import BlockingChannel  # type: ignore[import-untyped]  # it has no types
 from pika.exceptions import UnroutableError  # type: ignore[import-untyped]  # it has no types
 from redis import Redis
 from scenarios.counting import PARCEL, Numbers
@@ -129,10 +132,9 @@ async def until_repaired(run: Run, faults: int) -> None:
 
 async def until_read_again(run: Run) -> None:
     """Wait until the receiver's queue is bound and has one consumer, also after an orphaned one was removed."""
-    receiver = [("receiver", {"spec": {"topic": TOPIC}})]
+    expected = {("receiver", TOPIC): 1}
     async with asyncio.timeout(120):
-        expected: tuple[list[str], dict[tuple[str, str], int]] = ([], {("receiver", TOPIC): 1})
-        while await asyncio.to_thread(queue_consumers, run.broker_url, receiver) != expected:  # noqa: ASYNC110 - polled
+        while await asyncio.to_thread(queue_consumers, run.broker_url, expected) != expected:  # noqa: ASYNC110 - polled
             await asyncio.sleep(0.2)
         while not await asyncio.to_thread(_arrives, run.broker_url):  # noqa: ASYNC110 - the same
             await asyncio.sleep(0.2)
@@ -432,7 +434,7 @@ async def test_a_queue_or_exchange_of_rabbitmq_that_was_deleted_is_reported(
             channel.queue_declare(queue, durable=True)
             channel.queue_bind(queue, topic)
         later = BrokerWatch("rabbitmq", rabbitmq, [topic, letters], readers)
-        assert (await later.look()).lost == tuple({"queue": queue, "exchange": topic}[what] for what in deleted)
+        assert {*(await later.look()).lost} == {{"queue": queue, "exchange": topic}[what] for what in deleted}
         assert (await later.look()).lost == ()
         channel.queue_delete(f"tidings:unread-{letters}")
         assert (await later.look()).lost == (f"tidings:unread-{letters}",)
@@ -440,6 +442,50 @@ async def test_a_queue_or_exchange_of_rabbitmq_that_was_deleted_is_reported(
         refused = [("other", {"spec": {"topic": "settings"}}), *readers]
         assert (await BrokerWatch("rabbitmq", rabbitmq, [topic], refused).look()).lost == ()
         channel.queue_delete("other:-settings")
+
+
+@pytest.mark.parametrize("deleted", [["queue"], ["exchange"], ["exchange", "queue"]])
+async def test_a_queue_or_exchange_of_rabbitmq_that_is_deleted_during_a_look_is_reported(
+    deleted: list[str], rabbitmq: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At whatever moment: before or between the calls of a look, or after them, which the next look reports."""
+    app, topic = "kitchen", f"shop.item{new_id()[-6:]}Lost.v1"
+    queue = queue_name(app, topic)
+    expected = {queue if what == "queue" else topic for what in deleted}
+    calls = 0
+
+    def deleting(call: int, method: str) -> None:
+        """Delete before the look's call of that number."""
+        original = getattr(BlockingChannel, method)
+
+        def called(channel: BlockingChannel, *arguments: Any, **options: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == call:
+                with closing(pika.BlockingConnection(pika.URLParameters(rabbitmq))) as connection:
+                    other = connection.channel()
+                    calls += len(deleted)  # these are calls, too, for which it is not meant
+                    for what in deleted:
+                        other.exchange_delete(topic) if what == "exchange" else other.queue_delete(queue)
+            return original(channel, *arguments, **options)
+
+        patch.setattr(BlockingChannel, method, called)
+
+    watched = BrokerWatch("rabbitmq", rabbitmq, [topic], [(app, {"spec": {"topic": topic}})])
+    await watched.ensure()
+    for call in itertools.count(1):
+        calls = 0
+        with monkeypatch.context() as patch:
+            for method in ("exchange_declare", "queue_declare", "queue_bind", "exchange_bind"):
+                deleting(call, method)
+            seen = {*(await watched.look()).lost}
+            if calls < call:
+                break
+        seen |= {*(await watched.look()).lost}
+        assert seen == expected, f"deleted before call {call}"
+        await watched.look()  # reports again what was lost while it was marked
+        assert (await watched.look()).lost == ()
+    assert call > 5
 
 
 @pytest.fixture

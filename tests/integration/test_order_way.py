@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from scenarios import ordering
 from tests.support.brokers import available
 
 from tidings.brokers.rabbitmq import QueueError, ensure_queues
+from tidings.messages.envelope import new_id
 from tidings_cli.testing.programs import Ports, rabbitmq_server
 from tidings_cli.up.run import running
 from tidings_cli.up.system import Options
@@ -43,9 +45,13 @@ async def test_every_order_goes_its_way_and_all_counts_agree(
         assert await ordering.until_agreed(client, run.url, before, burst.due()) == []
 
 
-def test_queues_are_made_a_single_time_and_what_is_in_the_way_is_named(rabbitmq: str) -> None:
-    published = [("kitchen", {"spec": {"topic": "orders.orderConfirmed.v2"}})]
-    for _ in range(2):
-        ensure_queues(rabbitmq, published)
+def test_queues_are_made_a_single_time_and_what_is_in_the_way_is_named(
+    rabbitmq: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    topic = f"orders.order{new_id()[-6:]}Confirmed.v2"
+    published = [("kitchen", {"spec": {"topic": topic}})]
+    assert ensure_queues(rabbitmq, published) == [f"kitchen:-{topic}", topic]
+    assert ensure_queues(rabbitmq, published) == []
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
     with pytest.raises(QueueError, match="is it running at that address"):
         ensure_queues("amqp://guest:guest@127.0.0.1:1/", published)

@@ -82,8 +82,8 @@ def test_a_queue_with_more_consumers_than_sidecars_is_read_again_after_a_restart
 ) -> None:
     """daprd may leave a consumer behind that it does not know of; its share of the messages waits there."""
     consumers = {READ: 2, OTHER: 1}
-    monkeypatch.setattr(brokerwatch, "queue_consumers", lambda *_: ([], consumers))
-    monkeypatch.setattr(brokerwatch, "ensure_queues", lambda *_: None)
+    monkeypatch.setattr(brokerwatch, "queue_consumers", lambda *_: consumers)
+    monkeypatch.setattr(brokerwatch, "ensure_queues", lambda *_: [])
     watched = BrokerWatch("rabbitmq", "amqp://localhost", [], [], {}, sidecars=1)
     completed = asyncio.run(watched.look())
     assert completed == Observation(orphaned=(READ,))

@@ -9,7 +9,8 @@ For the same reason, dead letters that no app reads are held in a queue of their
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import logging
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
 MAX_AGE = timedelta(days=7)
 """How long dead letters are held that no app reads; other brokers keep everything for as long."""
 _HELD = {"x-message-ttl": round(MAX_AGE.total_seconds() * 1000)}
+_MARKER = "tidings:"
 _PATIENCE = "?connection_attempts=3&retry_delay=1&socket_timeout=5"
+# pika logs every refusal as a warning, and that of a binding to a marker is how a new queue is recognised.
+logging.getLogger("pika.channel").addFilter(lambda record: f"no exchange '{_MARKER}" not in record.getMessage())
 
 
 class QueueError(TidingsError):
@@ -35,14 +39,14 @@ class QueueError(TidingsError):
 class RefusedQueues(QueueError):
     """RabbitMQ refuses some queues; all others are there."""
 
-    def __init__(self, reasons: Mapping[str, str], topics: Iterable[str]) -> None:
+    def __init__(self, reasons: Mapping[str, str], marked: Collection[str] = ()) -> None:
         super().__init__(
             f"RabbitMQ refuses queues ({'; '.join(f'{queue}: {why}' for queue, why in reasons.items())}): if they were "
             "made with other settings than those of components/rabbitmq, delete them; if the name is reserved, choose "
             "another topic"
         )
-        self.names = frozenset({*reasons, *topics})
-        """The queues and the exchanges of their topics."""
+        self.marked = marked
+        """What `ensure_queues` returns: new and lost queues and exchanges among the others."""
 
 
 def queue_name(app: str, topic: str) -> str:
@@ -68,53 +72,40 @@ def _connected(url: str, failure: str = "RabbitMQ does not answer ({})") -> Iter
         raise QueueError(failure.format(f"{type(error).__name__}: {error}")) from error
 
 
-class _Probe:
-    """Asks whether queues and exchanges exist. RabbitMQ closes the channel after each that does not."""
+class _Channel:
+    """A channel that is opened again after RabbitMQ has closed it, which it does after every refusal."""
 
     def __init__(self, connection: pika.BlockingConnection) -> None:
         self._connection, self._channel = connection, connection.channel()
 
-    def queue(self, name: str) -> Any | None:
-        """Return a queue's `message_count` and `consumer_count`, or None if it does not exist."""
-        return self._ask("queue_declare", name)
-
-    def exchange(self, name: str) -> bool:
-        """Return True if the exchange exists."""
-        return self._ask("exchange_declare", name) is not None
-
-    def _ask(self, call: str, name: str) -> Any | None:
+    @property
+    def open(self) -> BlockingChannel:
         if not self._channel.is_open:
             self._channel = self._connection.channel()
+        return self._channel
+
+    def queue(self, name: str) -> Any | None:
+        """Return a queue's `message_count` and `consumer_count`, or None if it does not exist."""
         try:
-            return getattr(self._channel, call)(name, passive=True).method
+            return self.open.queue_declare(name, passive=True).method
         except ChannelClosedByBroker:
             return None
 
 
-def queue_consumers(
-    url: str, subscriptions: Iterable[tuple[str, Mapping[str, Any]]], dead_letters: Iterable[str] = ()
-) -> tuple[list[str], dict[tuple[str, str], int]]:
-    """Return the lost queues and exchanges, and the number of consumers of each reader's (app, topic) queue.
-
-    One that was deleted is lost even if it exists again: what was published in between, or waited in it, is gone.
+def queue_consumers(url: str, readers: Iterable[tuple[str, str]]) -> dict[tuple[str, str], int]:
+    """Return the number of consumers of each reader's (app, topic) queue; a missing queue has none.
 
     Raises:
         QueueError: RabbitMQ does not answer.
 
     """
-    readers = {(app, str(entry["spec"]["topic"])) for app, entry in subscriptions}
-    topics = {topic for _, topic in readers}
-    held = set(dead_letters) - topics
-    queues = {*(queue_name(app, topic) for app, topic in readers), *map(_holding, held)}
     consumers: dict[tuple[str, str], int] = {}
     with _connected(url) as connection:
-        probe = _Probe(connection)
-        lost = [topic for topic in sorted(topics | held) if not probe.exchange(_topic_marker(topic))]
-        lost += [queue for queue in sorted(queues) if not probe.exchange(_queue_marker(queue))]
-        for app, topic in sorted(readers):
-            queue = probe.queue(queue_name(app, topic))
+        channel = _Channel(connection)
+        for app, topic in sorted(set(readers)):
+            queue = channel.queue(queue_name(app, topic))
             consumers[app, topic] = queue.consumer_count if queue else 0
-    return lost, consumers
+    return consumers
 
 
 def pending(url: str, readers: Iterable[tuple[str, str]]) -> dict[tuple[str, str], int]:
@@ -126,9 +117,9 @@ def pending(url: str, readers: Iterable[tuple[str, str]]) -> dict[tuple[str, str
     """
     waiting: dict[tuple[str, str], int] = {}
     with _connected(url) as connection:
-        probe = _Probe(connection)
+        channel = _Channel(connection)
         for app, topic in sorted(set(readers)):
-            if queue := probe.queue(queue_name(app, topic)):
+            if queue := channel.queue(queue_name(app, topic)):
                 waiting[topic, app] = queue.message_count
     return waiting
 
@@ -142,22 +133,26 @@ def stored(url: str, topics: Iterable[str]) -> dict[str, int]:
     """
     result: dict[str, int] = {}
     with _connected(url) as connection:
-        probe = _Probe(connection)
+        channel = _Channel(connection)
         for topic in sorted(set(topics)):
-            if queue := probe.queue(_holding(topic)):
+            if queue := channel.queue(_holding(topic)):
                 result[topic] = queue.message_count
     return result
 
 
 def ensure_queues(
     url: str, subscriptions: Iterable[tuple[str, Mapping[str, Any]]], dead_letters: Iterable[str] = ()
-) -> None:
+) -> list[str]:
     """Make the queue of each app's Dapr Subscription, bound to its topic's exchange; what is there already stays.
 
     Args:
         url: RabbitMQ's address, such as `amqp://user:password@host:5672/`.
         subscriptions: App id and Subscription.
         dead_letters: Topics whose messages are held as long as no app reads them, and then moved to its queue.
+
+    Returns:
+        The queues and exchanges that are new, or were deleted since the last call: a deleted one is lost even if daprd
+        has declared it again, since what was published in between, or waited in it, is gone.
 
     Raises:
         QueueError: RabbitMQ does not answer.
@@ -171,41 +166,54 @@ def ensure_queues(
     letters = set(dead_letters)
     consumed = sorted((queue, topic, None) for queue, topic in queues)
     held = sorted((_holding(topic), topic, _HELD) for topic in letters - read)
+    marked: set[str] = set()
     refused: dict[str, str] = {}
     with _connected(url, "RabbitMQ's queues cannot be made ({}): is it running at that address?") as connection:
-        channel = connection.channel()
+        channel = _Channel(connection)
         for queue, topic, arguments in [*consumed, *held]:
             try:
-                channel.exchange_declare(topic, "fanout", durable=True)
-                channel.queue_declare(queue, durable=True, arguments=arguments)
-                channel.queue_bind(queue, topic)
-                _mark(channel, topic, queue)
+                channel.open.exchange_declare(topic, "fanout", durable=True)
+                channel.open.queue_declare(queue, durable=True, arguments=arguments)
+                channel.open.queue_bind(queue, topic)
             except ChannelClosedByBroker as error:
                 refused[queue] = error.reply_text
-                channel = connection.channel()
+            else:
+                marked |= _mark(channel, topic, queue)
         for topic in sorted(letters & read):
             _move_held(connection, topic, [queue for queue, of in sorted(queues) if of == topic])
     if refused:
-        raise RefusedQueues(refused, [topic for queue, topic, _ in (*consumed, *held) if queue in refused])
+        raise RefusedQueues(refused, sorted(marked))
+    return sorted(marked)
 
 
-def _mark(channel: BlockingChannel, topic: str, queue: str) -> None:
-    """Bind an exchange to the topic's exchange, and one to its queue, which RabbitMQ deletes with what they lead to.
+def _mark(channel: _Channel, topic: str, queue: str) -> set[str]:
+    """Bind a marker to the topic's exchange, and one to its queue; return those of the two that had none.
 
-    daprd declares exchange and queue again as soon as they are gone, and nothing else distinguishes them then.
+    A marker is an exchange that RabbitMQ deletes with what it is bound to. daprd declares exchanges and queues again as
+    soon as they are gone, and nothing else distinguishes them then. Binding fails where there is no marker, so no loss
+    can happen unnoticed between a look at the marker and its declaration.
     """
-    for marker in (_topic_marker(topic), _queue_marker(queue)):
-        channel.exchange_declare(marker, "fanout", durable=True, auto_delete=True)
-    channel.exchange_bind(topic, _topic_marker(topic))
-    channel.queue_bind(queue, _queue_marker(queue))
+    unmarked = set()
+    markers = ((topic, _topic_marker(topic), "exchange_bind"), (queue, _queue_marker(queue), "queue_bind"))
+    for name, marker, bind in markers:
+        try:
+            getattr(channel.open, bind)(name, marker)
+        except ChannelClosedByBroker:
+            unmarked.add(name)
+            channel.open.exchange_declare(marker, "fanout", durable=True, auto_delete=True)
+            try:
+                getattr(channel.open, bind)(name, marker)
+            except ChannelClosedByBroker:  # lost at this moment: a marker without a binding would never be deleted
+                channel.open.exchange_delete(marker)
+    return unmarked
 
 
 def _topic_marker(topic: str) -> str:
-    return f"tidings:exchange-{topic}"
+    return f"{_MARKER}exchange-{topic}"
 
 
 def _queue_marker(queue: str) -> str:
-    return f"tidings:queue-{queue}"
+    return f"{_MARKER}queue-{queue}"
 
 
 def _holding(topic: str) -> str:
@@ -219,7 +227,7 @@ def _move_held(connection: pika.BlockingConnection, topic: str, queues: list[str
     A message that is moved twice, because the connection was lost in between, is recognised by its event's identity.
     """
     holding = _holding(topic)
-    if not _Probe(connection).queue(holding):
+    if not _Channel(connection).queue(holding):
         return
     channel = connection.channel()
     channel.queue_unbind(holding, topic)

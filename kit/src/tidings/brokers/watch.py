@@ -118,9 +118,13 @@ class BrokerWatch:
         return [topic for topic in self.topics if topic.startswith(DEAD_LETTER_PREFIX)]
 
     async def ensure(self) -> list[str]:
-        """Create the streams, queues or topics that do not exist; return the topics that were created on Kafka.
+        """Create the streams, queues or topics that do not exist.
 
         Redis needs nothing beforehand.
+
+        Returns:
+            The topics that were created on Kafka; on RabbitMQ, queues and exchanges that are new or were lost since the
+            last call, even if a sidecar has recreated them.
 
         Raises:
             StreamError, QueueError, TopicError: The broker does not answer.
@@ -130,7 +134,7 @@ class BrokerWatch:
         if self.kind == "nats":
             await ensure_streams(self.url, self.topics, component=self.component, replicas=self.replicas)
         elif self.kind == "rabbitmq":
-            await asyncio.to_thread(ensure_queues, self.url, self.subscriptions, self._dead_letters)
+            return await asyncio.to_thread(ensure_queues, self.url, self.subscriptions, self._dead_letters)
         elif self.kind == "kafka":
             created = await asyncio.to_thread(
                 ensure_topics, self.url, self.topics, partitions=self.partitions, replicas=self.replicas
@@ -245,16 +249,16 @@ class BrokerWatch:
         return Position(stream.first, stream.end, following, stream.created)
 
     async def _look_at_queues(self) -> Observation:
-        queues, consumers = await asyncio.to_thread(queue_consumers, self.url, self.subscriptions, self._dead_letters)
-        # Each time: of a binding that is gone nothing else tells, and what is published then goes nowhere.
+        lost: Collection[str]
         try:
-            await self.ensure()
+            lost = await self.ensure()
         except RefusedQueues as error:
             LOG.warning("%s", error)
-            queues = [name for name in queues if name not in error.names]
+            lost = error.marked
+        consumers = await asyncio.to_thread(queue_consumers, self.url, self.readers)
         idle = tuple(reader for reader, count in consumers.items() if not count)
         orphaned = tuple(reader for reader, count in consumers.items() if self.sidecars and count > self.sidecars)
-        return Observation(tuple(queues), idle, orphaned)
+        return Observation(tuple(lost), idle, orphaned)
 
     async def _look_at_topics(self) -> Observation:
         created: list[str] = []
