@@ -114,22 +114,27 @@ class World:
         loop = asyncio.get_running_loop()
         before = loop.get_task_factory()
         loop.set_task_factory(owned)
-        process = Process()
+        process = self.prepared(instance)
         try:
-            await self.start(process, instance)
+            await self.start(process)
             yield process
         finally:
             await process.kill()
             await self.clean_up(process)
             loop.set_task_factory(before)
 
-    async def start(self, process: Process, instance: str) -> None:
-        """Begin a process and wait until it is ready."""
+    def prepared(self, instance: str) -> Process:
+        """Return a process that is not started yet."""
+        process = Process()
         process.sidecar = sidecar = self.sidecar()
         settings = Settings(tidings_instance=instance, tidings_drain=5.0)
         process.service = Service(
             self.name, self.handlers, sidecar=sidecar, settings=settings, outbox=self.outbox(), **self.surroundings()
         )
+        return process
+
+    async def start(self, process: Process) -> None:
+        """Start a process and wait until it is ready."""
         with process.inside():
             await process.service.start()
         starting = process.service._starting

@@ -99,7 +99,7 @@ async def test_what_is_killed_comes_back_and_no_event_is_lost(run: Run, name: st
     waiting = await publish(run)
     await run.kill(name)
     after_death = await publish(run)
-    await run.wait_ready(deadline=120)
+    await run.wait_ready()
     now = run.find(name)
     assert now.process != before.process
     assert (now.restarts, now.last_exit) == (before.restarts + 1, "killed by SIGKILL")

@@ -64,10 +64,10 @@ ORDER = OrderPlaced(
     order_id="o-1",
     person=Person(person_id="p-1", name='Ada Łovelace "the" 1st', note=None),
     street="Basil Lane 7",
-    lines=[{"for": "Grace"}, {"for": "Bo"}],
+    lines=[{"for": "Grace H."}, {"for": "Bo"}],
     comment="no onions",
 )
-SECRETS = ("Łovelace", "Basil", "Grace", 'Bo"')
+SECRETS = ("Łovelace", "Basil Lane", "Grace H.", 'Bo"')
 
 
 def published(message: Any, event_id: str = "e-1") -> Envelope:
@@ -256,7 +256,7 @@ def loaded(model: Any, data: bytes, name: str = "sale/s-1") -> Any:
 
 def test_documents_hold_ciphertext_and_are_read_until_the_key_is_destroyed(keys: KeyFile):
     data = stored(SALE)
-    assert not any(secret in data.decode() for secret in ("Ada", "Łovelace", "Basil"))
+    assert not any(secret in data.decode() for secret in ("Łovelace", "Basil Lane"))
     assert b"no onions" in data
     assert loaded(Sale, data) == SALE
     keys.destroy("p-1")
@@ -299,9 +299,9 @@ def test_text_that_looks_encrypted_is_detected_behind_escapes_too(keys: KeyFile)
 
 
 def test_marks_count_at_every_depth_of_a_document_that_contains_itself(keys: KeyFile):
-    guests = Guests(Guest("p-1", "Ada", [Guest("p-2", "Grace", [Guest("p-3", "Bo")]), Guest("p-4", "")]))
+    guests = Guests(Guest("p-1", "Ada L.", [Guest("p-2", "Grace H.", [Guest("p-3", "Bo D.")]), Guest("p-4", "")]))
     data = stored(guests)
-    assert not any(name in data for name in (b"Ada", b"Grace", b"Bo"))
+    assert not any(name in data for name in (b"Ada L.", b"Grace H.", b"Bo D."))  # Base64 cannot contain them by chance
     assert loaded(Guests, data) == guests
     anonymous = Guests(Guest("", "", [Guest("p-2", "")]))
     assert stored(anonymous) == msgspec.json.encode(anonymous)
@@ -339,7 +339,7 @@ async def test_a_service_saves_ciphertext_and_masks_what_it_loaded_in_logs_and_r
         await service._runner.attempt(route, DeliveryContext("shop", plain, "web"), RetryPolicy())
         item = await sidecar.get("sale/s-1")
         assert item is not None
-        assert not any(secret in item.value.decode() for secret in ("Łovelace", "Basil"))
+        assert not any(secret in item.value.decode() for secret in ("Łovelace", "Basil Lane"))
         again = msgspec.structs.replace(plain, id="e-2")
         outcome = await service._runner.attempt(route, DeliveryContext("shop", again, "web"), RetryPolicy())
         assert isinstance(outcome, DeadLetter)

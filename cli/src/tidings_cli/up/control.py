@@ -17,8 +17,8 @@ from tidings_cli.up.state import Identity, ProcessState, RunState
 POLL_INTERVAL = 0.1
 KILL_AFTER = 15.0
 """Seconds between the stop signal of a process and SIGKILL."""
-READY_TIMEOUT = 60.0
-"""Timeout in seconds until a process is ready."""
+READY_TIMEOUT = 180.0
+"""Timeout in seconds until a process is ready: usual are 2, and on a busy machine a minute has been seen."""
 STOP_TIMEOUT = 60.0
 """Timeout in seconds for stopping the whole system; its services may drain for 15 s."""
 

@@ -30,6 +30,7 @@ from tidings.brokers.kafka import partitions_of
 from tidings.brokers.watch import BrokerWatch, Observation
 from tidings.errors import TidingsError
 from tidings_cli.up import state
+from tidings_cli.up.control import READY_TIMEOUT
 from tidings_cli.up.errors import NotRunning, StartFailed
 from tidings_cli.up.logs import LAST_LINES, tail
 from tidings_cli.up.prepare import Prepared, prepared
@@ -168,7 +169,7 @@ class Run:
         if names:
             await self.wait_ready(*names, deadline=deadline)
 
-    async def wait_ready(self, *names: str, deadline: float | None = 60.0) -> None:
+    async def wait_ready(self, *names: str, deadline: float | None = READY_TIMEOUT) -> None:
         """Wait until the named processes, or all of them, are ready.
 
         Raises:
@@ -226,7 +227,7 @@ class Run:
             self._changed.clear()
             await self._changed.wait()
 
-    async def restart(self, name: str, deadline: float = 60.0) -> None:
+    async def restart(self, name: str, deadline: float = READY_TIMEOUT) -> None:
         """Restart a process gracefully, and wait until the new one is ready."""
         await self.kill(name, self._supervisor_of(name).process.stop_signal)
         await self.wait_ready(name, deadline=deadline)
@@ -390,7 +391,7 @@ class Run:
 
 
 @asynccontextmanager
-async def running(root: Path, options: Options | None = None, *, deadline: float = 90.0) -> AsyncIterator[Run]:
+async def running(root: Path, options: Options | None = None, *, deadline: float = READY_TIMEOUT) -> AsyncIterator[Run]:
     """Start the project in `root`, wait until it is ready, and stop it at the end of the context.
 
     The thread of the event loop must outlive the run: Linux kills the processes with the thread that started them.
