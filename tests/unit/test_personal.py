@@ -64,10 +64,10 @@ ORDER = OrderPlaced(
     order_id="o-1",
     person=Person(person_id="p-1", name='Ada Łovelace "the" 1st', note=None),
     street="Basil Lane 7",
-    lines=[{"for": "Grace H."}, {"for": "Bo"}],
+    lines=[{"for": "Grace"}, {"for": "Bo"}],
     comment="no onions",
 )
-SECRETS = ("Łovelace", "Basil Lane", "Grace H.", 'Bo"')
+SECRETS = ("Łovelace", "Basil", "Grace", 'Bo"')
 
 
 def published(message: Any, event_id: str = "e-1") -> Envelope:
@@ -256,7 +256,8 @@ def loaded(model: Any, data: bytes, name: str = "sale/s-1") -> Any:
 
 def test_documents_hold_ciphertext_and_are_read_until_the_key_is_destroyed(keys: KeyFile):
     data = stored(SALE)
-    assert not any(secret in data.decode() for secret in ("Łovelace", "Basil Lane"))
+    # With its space, since Base64 may contain three letters by chance.
+    assert not any(secret in data.decode() for secret in ("Ada ", "Łovelace", "Basil"))
     assert b"no onions" in data
     assert loaded(Sale, data) == SALE
     keys.destroy("p-1")
@@ -339,7 +340,7 @@ async def test_a_service_saves_ciphertext_and_masks_what_it_loaded_in_logs_and_r
         await service._runner.attempt(route, DeliveryContext("shop", plain, "web"), RetryPolicy())
         item = await sidecar.get("sale/s-1")
         assert item is not None
-        assert not any(secret in item.value.decode() for secret in ("Łovelace", "Basil Lane"))
+        assert not any(secret in item.value.decode() for secret in ("Łovelace", "Basil"))
         again = msgspec.structs.replace(plain, id="e-2")
         outcome = await service._runner.attempt(route, DeliveryContext("shop", again, "web"), RetryPolicy())
         assert isinstance(outcome, DeadLetter)

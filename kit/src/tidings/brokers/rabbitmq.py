@@ -39,7 +39,7 @@ class QueueError(TidingsError):
 class RefusedQueues(QueueError):
     """RabbitMQ refuses some queues; all others are there."""
 
-    def __init__(self, reasons: Mapping[str, str], marked: Collection[str] = ()) -> None:
+    def __init__(self, reasons: Mapping[str, str], marked: Collection[str]) -> None:
         super().__init__(
             f"RabbitMQ refuses queues ({'; '.join(f'{queue}: {why}' for queue, why in reasons.items())}): if they were "
             "made with other settings than those of components/rabbitmq, delete them; if the name is reserved, choose "

@@ -250,7 +250,7 @@ class BrokerWatch:
 
     async def _look_at_queues(self) -> Observation:
         lost: Collection[str]
-        try:
+        try:  # each time: nothing else tells of a binding that is gone, and what is published then goes nowhere
             lost = await self.ensure()
         except RefusedQueues as error:
             LOG.warning("%s", error)
