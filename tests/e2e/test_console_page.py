@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]
 from playwright.async_api import Locator, Page, expect
 from pydantic import SecretStr
-from tests.e2e.conftest import Open
+from tests.e2e.conftest import PATIENCE, Open
 from tests.support.newsroom import DELIVERY, Newsroom
 from tests.support.personal import PLACED, USER_HEADER, receive_personal_event
 from tests.support.subject_keys import keys_in_use
@@ -25,6 +25,7 @@ from tidings_archive.events import Owner, SubscriptionFailed
 from tidings_archive.settings import ArchiveSettings
 from tidings_archive.tables import dead_letters
 from tidings_archive.tables import notices as sent_notices
+from tidings_cli.up.files import write_private
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 
@@ -179,7 +180,7 @@ async def test_deliveries_to_a_subscription_are_paused_and_resumed(
         """Do what `tidings up` does with the folder."""
         while True:
             entry["suspended"] = (folder / entry["name"]).exists()
-            newsroom.map.write_text(json.dumps(drawn))
+            write_private(newsroom.map, json.dumps(drawn))
             await asyncio.sleep(0.05)
 
     task = asyncio.create_task(local_run())
@@ -718,6 +719,17 @@ async def test_an_unavailable_archive_is_reported_until_it_returns(newsroom: New
     await page.context.set_offline(False)
     await expect(page.locator(".live")).to_have_text("Live")
     await expect(page.locator("#notices")).to_be_empty()
+
+
+async def test_a_map_that_could_not_be_read_is_asked_for_again_before_its_next_turn(
+    newsroom: Newsroom, visit: Open
+) -> None:
+    drawn = newsroom.map.read_text()
+    newsroom.map.write_text(drawn[:100])
+    page = await visit(f"{newsroom.url}/subscriptions")
+    await expect(page.locator("main")).to_contain_text(f"ARCHIVE_MAP={newsroom.map} cannot be read")
+    newsroom.map.write_text(drawn)
+    await expect(page.locator("tbody tr").first).to_be_visible(timeout=PATIENCE // 2)  # its turn comes each minute
 
 
 async def test_colours_are_chosen_and_kept(newsroom: Newsroom, visit: Open) -> None:

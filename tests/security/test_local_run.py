@@ -14,7 +14,8 @@ from rich.console import Console
 from tidings.terminal import printable
 from tidings_cli.up import ports, state
 from tidings_cli.up.errors import UpError
-from tidings_cli.up.folder import RunFolder, make_own, write_private
+from tidings_cli.up.files import make_own, write_private
+from tidings_cli.up.folder import RunFolder
 from tidings_cli.up.logs import LogFile, parse_line
 from tidings_cli.up.view import log_line
 
@@ -38,10 +39,15 @@ def test_the_run_folder_and_its_secrets_are_the_owners(tmp_path: Path) -> None:
 def test_a_link_in_the_place_of_a_secret_is_not_followed(tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("precious")
-    (tmp_path / "secret").symlink_to(victim)
+    secret = tmp_path / "secret"
+    secret.symlink_to(victim)
+    write_private(secret, "x")
+    assert not secret.is_symlink()
+    assert (secret.read_text(), victim.read_text()) == ("x", "precious")
+    (tmp_path / "secret.new").symlink_to(victim)
     with pytest.raises(OSError, match="symbolic link"):
-        write_private(tmp_path / "secret", "x")
-    assert victim.read_text() == "precious"
+        write_private(secret, "y")
+    assert (secret.read_text(), victim.read_text()) == ("x", "precious")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED, only root can make a folder another account's")
@@ -105,6 +111,15 @@ def test_nothing_in_the_run_folder_is_written_through_links() -> None:
     """A folder that was open to others may hold links of theirs when it is closed."""
     sources = [file for file in Path(state.__file__).parent.glob("*.py") if file.name != "dapr_run.py"]
     assert not [file.name for file in sources if re.search(r"\.write_(text|bytes)\(|\.open\(\"[wax]", file.read_text())]
+
+
+def test_nobody_sees_half_of_a_file(tmp_path: Path) -> None:
+    """Sidecars, services and the archive read files of the run folder again while `tidings up` rewrites them."""
+    write_private(tmp_path / "map.json", "before")
+    with (tmp_path / "map.json").open() as before:
+        write_private(tmp_path / "map.json", "after")
+        assert before.read() == "before"
+    assert (tmp_path / "map.json").read_text() == "after"
 
 
 def test_a_file_that_was_open_to_all_is_closed(tmp_path: Path) -> None:

@@ -65,6 +65,17 @@ DELIVERY = (
 """The topics of an order that is delivered, and when each comes, in seconds."""
 
 
+MAPS_OF_NO_USE = (
+    b"",
+    b'{"subscriptions": [',
+    b'{"subscriptions": [{"name": "\xff"}]}',
+    b"null",
+    b'{"x":' + b"[" * 100_000,
+    None,
+)
+"""What a file that ARCHIVE_MAP names may hold without being a system map; None: it is a folder."""
+
+
 def contract_map() -> dict[str, Any]:
     """Return the pizza system's map."""
     return system_map(INVENTORY, PLANNED)

@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
+from tests.support.newsroom import MAPS_OF_NO_USE
 
 from tidings.messages.envelope import Envelope
 from tidings_archive.attribution import Reader, attribute, load_subscriptions
@@ -62,6 +64,16 @@ def test_the_map_is_read_again_once_it_has_changed(tmp_path: Path) -> None:
     assert load_subscriptions(None) == load_subscriptions(path) == ()
     path.write_text(json.dumps({"subscriptions": [{"name": "a", "app": "x", "reads": {SOLD: ["v1"]}, "more": 1}]}))
     assert load_subscriptions(path) == (Reader("a", "x", {SOLD: ("v1",)}),)
-    path.write_text("{")
-    os.utime(path, ns=(1, 1))
+    before = path.stat().st_mtime_ns
+    path.write_text(json.dumps({"subscriptions": []}))
+    os.utime(path, ns=(before, before))  # within one tick of the clock
     assert load_subscriptions(path) == ()
+
+
+@pytest.mark.parametrize("content", MAPS_OF_NO_USE)
+def test_a_map_that_cannot_be_read_names_nobody_and_holds_up_nothing(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "map.json"
+    path.write_bytes(content) if content is not None else path.mkdir()
+    with capture_logs() as logged:
+        assert load_subscriptions(path) == ()
+    assert [(entry["event"], entry["path"]) for entry in logged] == [("archive.map_unreadable", str(path))]

@@ -12,7 +12,7 @@ import httpx2
 import msgspec
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
-from tests.support.newsroom import Newsroom, contract_map
+from tests.support.newsroom import MAPS_OF_NO_USE, Newsroom, contract_map
 
 from tidings.messages.envelope import timestamp
 from tidings.web.guard import PAGE_POLICY
@@ -71,11 +71,22 @@ async def test_a_file_is_asked_for_again_only_when_it_has_changed(http: httpx2.A
 
 async def test_the_map_is_the_file_as_it_is_now(newsroom: Newsroom, http: httpx2.AsyncClient) -> None:
     assert (await http.get("/console/map")).json() == contract_map()
-    newsroom.map.write_text('{"types": []}')
-    assert (await http.get("/console/map")).json() == {"types": []}
+    newsroom.map.write_text('{"subscriptions": []}')
+    assert (await http.get("/console/map")).json() == {"subscriptions": []}
+
+
+@pytest.mark.parametrize("content", [*MAPS_OF_NO_USE, "gone"])
+async def test_a_map_that_cannot_be_read_is_refused_with_the_reason(
+    newsroom: Newsroom, http: httpx2.AsyncClient, content: bytes | str | None
+) -> None:
     newsroom.map.unlink()
+    if content is None:
+        newsroom.map.mkdir()
+    elif isinstance(content, bytes):
+        newsroom.map.write_bytes(content)
     answer = await http.get("/console/map")
     assert answer.status_code == 404
+    assert f"ARCHIVE_MAP={newsroom.map} cannot be read: " in answer.json()["detail"]
     assert "tidings render -o map" in answer.json()["detail"]
 
 

@@ -19,6 +19,7 @@ from tests.support.planned import INVENTORY, PLANNED
 from tidings_archive import suspensions
 from tidings_archive.settings import ArchiveSettings
 from tidings_cli.up.backends import BROKERS, STORES, choose
+from tidings_cli.up.files import write_private
 from tidings_cli.up.folder import RunFolder
 from tidings_cli.up.prepare import Prepared
 from tidings_cli.up.project import Home, Project
@@ -65,7 +66,7 @@ def local_run(newsroom: Newsroom) -> Iterator[None]:
         while True:
             names = {file.name for file in folder.iterdir()}
             if names != applied:
-                newsroom.map.write_text(json.dumps(system().suspending(names).map))
+                write_private(newsroom.map, json.dumps(system().suspending(names).map))
                 applied = names
             await asyncio.sleep(0.01)
 

@@ -16,6 +16,9 @@ import structlog
 from tidings.messages.envelope import Envelope
 from tidings_archive.domain.deadletter import UNKNOWN_REASON
 
+MAP_ERRORS = (OSError, ValueError, RecursionError)
+"""Exceptions for a system map that cannot be read, or is something else."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -75,8 +78,12 @@ def load_subscriptions(path: Path | None) -> tuple[Reader, ...]:
     if path is None:
         return ()
     try:
-        return _read(path, path.stat().st_mtime_ns)
+        status = path.stat()
+        return _read(path, (status.st_ino, status.st_mtime_ns, status.st_size))
     except FileNotFoundError:  # the chart mounts the map only where there is one
+        return ()
+    except OSError as error:  # such as a folder
+        log.error("archive.map_unreadable", path=str(path), error=str(error))
         return ()
 
 
@@ -84,17 +91,26 @@ def read_subscriptions(path: Path) -> tuple[Reader, ...]:
     """Return the subscriptions in a system map.
 
     Raises:
-        OSError: The file cannot be read.
-        msgspec.MsgspecError: It is not a system map.
+        MAP_ERRORS: The file cannot be read, or is not a system map.
 
     """
-    return msgspec.json.decode(path.read_bytes(), type=_Map).subscriptions
+    return decode_subscriptions(path.read_bytes())
+
+
+def decode_subscriptions(content: bytes) -> tuple[Reader, ...]:
+    """Return the subscriptions in the content of a system map.
+
+    Raises:
+        MAP_ERRORS: It is not a system map.
+
+    """
+    return msgspec.json.decode(content, type=_Map).subscriptions
 
 
 @lru_cache(maxsize=1)
-def _read(path: Path, _changed: int) -> tuple[Reader, ...]:
+def _read(path: Path, _version: tuple[int, ...]) -> tuple[Reader, ...]:
     try:
         return read_subscriptions(path)
-    except msgspec.MsgspecError as error:
+    except (ValueError, RecursionError) as error:
         log.error("archive.map_unreadable", path=str(path), error=str(error))
         return ()

@@ -9,7 +9,6 @@ from importlib.resources import files
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException
-from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
@@ -17,6 +16,7 @@ from tidings.web.pages import Assets, page_router
 from tidings_archive import consumers, deadletters, event_queries
 from tidings_archive.access import CurrentClient, Role, require_reader
 from tidings_archive.api import CurrentDatabase
+from tidings_archive.attribution import MAP_ERRORS, decode_subscriptions
 from tidings_archive.settings import ArchiveSettings, settings
 from tidings_archive.tables import events
 
@@ -90,15 +90,18 @@ async def get_live(database: CurrentDatabase, chosen: Chosen) -> Live:
     dependencies=[Depends(require_reader)],
     summary="Get the system map: types, readers, deprecations",
 )
-async def get_map(chosen: Chosen) -> Response:
-    """Return the file that ARCHIVE_MAP names, written by `tidings render -o map`; 404 if it does not exist."""
+def get_map(chosen: Chosen) -> Response:
+    """Return the file that ARCHIVE_MAP names, written by `tidings render -o map`; 404 if there is none."""
     if chosen.map is None:
         detail = "no map is configured: write one with `tidings render -o map > map.json`, and name it in ARCHIVE_MAP"
         raise HTTPException(HTTPStatus.NOT_FOUND, detail)
-    if not chosen.map.is_file():
-        detail = f"ARCHIVE_MAP names {chosen.map}, which does not exist: write it with `tidings render -o map`"
-        raise HTTPException(HTTPStatus.NOT_FOUND, detail)
-    return FileResponse(chosen.map, media_type="application/json", headers={"Cache-Control": "no-cache"})
+    try:
+        drawn = chosen.map.read_bytes()
+        decode_subscriptions(drawn)
+    except MAP_ERRORS as error:
+        detail = f"ARCHIVE_MAP={chosen.map} cannot be read: {error}. Write it with `tidings render -o map`"
+        raise HTTPException(HTTPStatus.NOT_FOUND, detail) from error
+    return Response(drawn, media_type="application/json", headers={"Cache-Control": "no-cache"})
 
 
 def install(app: FastAPI) -> None:

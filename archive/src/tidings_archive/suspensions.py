@@ -17,7 +17,7 @@ import httpx2
 import msgspec
 from fastapi import Depends, HTTPException
 
-from tidings_archive.attribution import Reader, read_subscriptions
+from tidings_archive.attribution import MAP_ERRORS, Reader, read_subscriptions
 from tidings_archive.settings import KUBERNETES, ArchiveSettings, settings
 
 DEADLINE = 30.0
@@ -111,7 +111,7 @@ class LocalRun:
             raise NotConfigured("ARCHIVE_MAP is not set: name the file that `tidings up` writes, ${map}")
         try:
             return read_subscriptions(self._map)
-        except (OSError, msgspec.MsgspecError) as error:
+        except MAP_ERRORS as error:
             raise NotConfigured(f"ARCHIVE_MAP={self._map} cannot be read: {error}") from error
 
 

@@ -17,7 +17,7 @@ from tidings.brokers.kafka import Address
 from tidings_cli.programs.jars import command
 from tidings_cli.up import kafka
 from tidings_cli.up.errors import UpError
-from tidings_cli.up.folder import write_private
+from tidings_cli.up.files import write_private
 from tidings_cli.up.probes import HOST, Listens, Probe, Succeeds
 from tidings_cli.up.process import Process
 from tidings_cli.up.state import Role

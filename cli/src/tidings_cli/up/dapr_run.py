@@ -8,7 +8,7 @@ import yaml
 from tidings.conventions import APP_API_TOKEN, DAPR_API_TOKEN
 from tidings_cli.up import orphans
 from tidings_cli.up.errors import UpError
-from tidings_cli.up.folder import make_private
+from tidings_cli.up.files import make_private
 from tidings_cli.up.ports import HOST
 from tidings_cli.up.prepare import Prepared
 from tidings_cli.up.process import Process

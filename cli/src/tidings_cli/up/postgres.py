@@ -6,7 +6,8 @@ from pathlib import Path
 
 from tidings_cli.up.backends import USER, unprivileged
 from tidings_cli.up.errors import UpError
-from tidings_cli.up.folder import RunFolder, write_private
+from tidings_cli.up.files import write_private
+from tidings_cli.up.folder import RunFolder
 
 
 def init_cluster(initdb: Path, folder: RunFolder, password: str) -> None:

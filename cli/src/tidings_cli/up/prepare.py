@@ -19,7 +19,8 @@ from tidings.brokers import components
 from tidings_cli import programs
 from tidings_cli.up import backends, kafka, orphans, ports, processes, state, system
 from tidings_cli.up.errors import AlreadyRunning, NotRunning
-from tidings_cli.up.folder import RUN_DIR, RunFolder, make_own, make_private, write_private
+from tidings_cli.up.files import make_own, make_private, write_private
+from tidings_cli.up.folder import RUN_DIR, RunFolder
 from tidings_cli.up.postgres import init_cluster
 from tidings_cli.up.process import Process
 from tidings_cli.up.processes import RunContext

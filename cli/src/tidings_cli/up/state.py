@@ -5,7 +5,6 @@ Readers are `tidings ps`, `restart`, `stop` and `down`, system tests and the cha
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ import msgspec
 import psutil
 
 from tidings_cli.up.errors import NotRunning
+from tidings_cli.up.files import write_private
 
 FILE_NAME = "state.json"
 START_TOLERANCE = 1.0
@@ -143,8 +143,5 @@ def read(run_dir: Path) -> RunState:
 
 
 def write(run_dir: Path, state: RunState) -> None:
-    """Replace the state file atomically. It contains the API tokens, so only its owner can read it."""
-    fresh = run_dir / f"{FILE_NAME}.new"
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "wb") as file:
-        file.write(msgspec.json.format(msgspec.json.encode(state), indent=1))
-    fresh.replace(run_dir / FILE_NAME)
+    """Replace the state file. It contains the API tokens, so only its owner can read it."""
+    write_private(run_dir / FILE_NAME, msgspec.json.format(msgspec.json.encode(state), indent=1).decode())

@@ -1,6 +1,7 @@
 /** Requests to the archive, and whether it responds. */
 
 const PATIENCE = 15_000; // milliseconds
+const RETRY_AFTER = 2000;
 
 /** A failed request. `message` can be shown to users; `status` is 0 without a response. */
 export class Problem extends Error {
@@ -85,7 +86,8 @@ export function polled(path, query, every, changed, refused) {
 }
 
 /**
- * Run a function now and then periodically, but not while the page is hidden. Returns a function that stops it.
+ * Run a function now and then periodically, but not while the page is hidden; after a failure, within two seconds.
+ * Returns a function that stops it.
  * @param {(signal: AbortSignal) => Promise<void>} work may throw a Problem, and runs again later then
  * @param {number} every milliseconds
  */
@@ -97,13 +99,15 @@ export function repeatedly(work, every) {
     clearTimeout(timer);
     if (busy || over.signal.aborted || document.hidden) return;
     busy = true;
+    let next = every;
     try {
       await work(over.signal);
     } catch (error) {
+      next = Math.min(every, RETRY_AFTER);
       if (!(error instanceof Problem) && !over.signal.aborted) reportError(error);
     }
     busy = false;
-    if (!over.signal.aborted) timer = setTimeout(again, every);
+    if (!over.signal.aborted) timer = setTimeout(again, next);
   };
   document.addEventListener("visibilitychange", again);
   again();

@@ -45,8 +45,11 @@ class State extends EventTarget {
       if (JSON.stringify(map) === JSON.stringify(this.map)) return;
       Object.assign(this, { map, unmapped: null });
     } catch (error) {
-      if (!(error instanceof Problem) || error.status !== 404) throw error;
-      Object.assign(this, { map: NOTHING, unmapped: error.message });
+      if (error instanceof Problem && error.status === 404) {
+        Object.assign(this, { map: NOTHING, unmapped: error.message });
+        this.#tell("map");
+      }
+      throw error;
     }
     this.#tell("map");
   }
