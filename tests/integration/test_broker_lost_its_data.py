@@ -7,7 +7,7 @@ import itertools
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,7 +26,7 @@ from kafka import (  # type: ignore[import-untyped]  # it has no types
 from nats import connect
 from nats.js import JetStreamContext
 from pika.adapters.blocking_connection import BlockingChannel  # type: ignore[import-untyped]  # it has no types
-from pika.exceptions import UnroutableError  # type: ignore[import-untyped]  # it has no types
+from pika.exceptions import StreamLostError, UnroutableError  # type: ignore[import-untyped]  # it has no types
 from redis import Redis
 from scenarios.counting import PARCEL, Numbers
 from tests.support.brokers import available
@@ -34,7 +34,7 @@ from tests.support.brokers import available
 from tidings.brokers import watch as brokerwatch
 from tidings.brokers.jetstream import consumers, ensure_streams, stream_name, streams
 from tidings.brokers.kafka import Address, ensure_topics
-from tidings.brokers.rabbitmq import queue_consumers, queue_name
+from tidings.brokers.rabbitmq import QueueError, queue_consumers, queue_name
 from tidings.brokers.redis import pending
 from tidings.brokers.watch import CONSUMERS_INTERVAL, BrokerWatch, Observation
 from tidings.messages.envelope import new_id
@@ -444,14 +444,19 @@ async def test_a_queue_or_exchange_of_rabbitmq_that_was_deleted_is_reported(
         channel.queue_delete("other:-settings")
 
 
+@pytest.mark.parametrize("breaks", [False, True], ids=["", "connection breaks"])
 @pytest.mark.parametrize("deleted", [["queue"], ["exchange"], ["exchange", "queue"]])
 async def test_a_queue_or_exchange_of_rabbitmq_that_is_deleted_during_a_look_is_reported(
-    deleted: list[str], rabbitmq: str, monkeypatch: pytest.MonkeyPatch
+    deleted: list[str], breaks: bool, rabbitmq: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At whatever moment: before or between the calls of a look, or after them, which the next look reports."""
+    """At whatever moment: before or between the calls of a look, or after them, which the next look reports.
+
+    If the connection breaks, all is deleted before the look, which fails at the call of that number.
+    """
     app, topic = "kitchen", f"shop.item{new_id()[-6:]}Lost.v1"
     queue = queue_name(app, topic)
     expected = {queue if what == "queue" else topic for what in deleted}
+    failures = [QueueError] if breaks else []
     calls = 0
 
     def deleting(call: int, method: str) -> None:
@@ -461,11 +466,13 @@ async def test_a_queue_or_exchange_of_rabbitmq_that_is_deleted_during_a_look_is_
         def called(channel: BlockingChannel, *arguments: Any, **options: Any) -> Any:
             nonlocal calls
             calls += 1
-            if calls == call:
+            if calls == (1 if breaks else call):
                 with closing(pika.BlockingConnection(pika.URLParameters(rabbitmq))) as connection:
                     other = connection.channel()
                     for what in deleted:
                         other.exchange_delete(topic) if what == "exchange" else other.queue_delete(queue)
+            if breaks and calls == call:
+                raise StreamLostError
             return original(channel, *arguments, **options)
 
         patch.setattr(BlockingChannel, method, called)
@@ -473,15 +480,16 @@ async def test_a_queue_or_exchange_of_rabbitmq_that_is_deleted_during_a_look_is_
     watched = BrokerWatch("rabbitmq", rabbitmq, [topic], [(app, {"spec": {"topic": topic}})])
     await watched.ensure()
     for call in itertools.count(1):
-        calls = 0
+        calls, seen = 0, set[str]()
         with monkeypatch.context() as patch:
             for method in ("exchange_declare", "queue_declare", "queue_bind", "exchange_bind"):
                 deleting(call, method)
-            seen = {*(await watched.look()).lost}
+            with suppress(*failures):
+                seen |= {*(await watched.look()).lost}
             if calls < call:
                 break
         seen |= {*(await watched.look()).lost}
-        assert seen == expected, f"deleted before call {call}"
+        assert seen == expected, f"deleted before call {call}, or broken at it"
         await watched.look()  # reports again what was lost while it was marked
         assert (await watched.look()).lost == ()
     assert call > 5

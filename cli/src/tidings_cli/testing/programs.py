@@ -30,7 +30,8 @@ from tidings_cli.up.backends import unprivileged
 from tidings_cli.up.ports import HOST, block
 
 DEBIANS_RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # the one on PATH would log beside the system's own
-PATIENCE = 60.0  # seconds; on a busy machine with two cores a PostgreSQL takes five to start
+PATIENCE = 180.0
+"""Seconds until a program that runs is ready: beside other work, RabbitMQ and Kafka compute for ten or more."""
 
 
 class NotStarted(TidingsError):
@@ -127,7 +128,7 @@ def rabbitmq_server(folder: Path, ports: Ports) -> Iterator[str]:
     }
     command = [str(DEBIANS_RABBITMQ if DEBIANS_RABBITMQ.exists() else executable)]
     try:
-        with running(command, folder / "rabbitmq.log", lambda: listens(port), environment=environment, patience=120):
+        with running(command, folder / "rabbitmq.log", lambda: listens(port), environment=environment):
             yield f"amqp://guest:guest@{HOST}:{port}/"
     finally:
         subprocess.run(["epmd", "-port", names, "-kill"], env=environment, check=False, capture_output=True)
@@ -166,7 +167,7 @@ def kafka_servers(folder: Path, ports: Ports, many: int) -> Iterator[list[Node]]
                 )
             )
         for number, node in zip(numbers, started, strict=True):
-            log, deadline = folder / f"kafka-{number}/kafka.log", time.monotonic() + 2 * PATIENCE
+            log, deadline = folder / f"kafka-{number}/kafka.log", time.monotonic() + PATIENCE
             while not listens(clients[number]):
                 _still_starting(node.process, log, deadline)
                 time.sleep(0.1)
@@ -201,7 +202,6 @@ def running(
     user: str | None = None,
     stop: signal.Signals = signal.SIGTERM,
     environment: Mapping[str, str] | None = None,
-    patience: float = PATIENCE,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a program until the end of the context.
 
@@ -214,7 +214,7 @@ def running(
             command if user else tied(command), stdout=out, stderr=subprocess.STDOUT, user=user, env=environment
         )
     try:
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + PATIENCE
         while not ready():
             _still_starting(process, log, deadline)
             time.sleep(0.02)
@@ -241,7 +241,9 @@ def end(process: subprocess.Popen[bytes], how: signal.Signals = signal.SIGTERM) 
 def _still_starting(process: subprocess.Popen[bytes], log: Path, deadline: float) -> None:
     if process.poll() is None and time.monotonic() < deadline:
         return
-    how = f"ended with {process.returncode}" if process.returncode is not None else f"was not ready in {PATIENCE} s"
+    how = (
+        f"ended with {process.returncode}" if process.returncode is not None else f"was not ready within {PATIENCE:g} s"
+    )
     tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
     raise NotStarted(f"{process.args!r} {how}:\n{tail}")
 

@@ -35,18 +35,19 @@ logging.getLogger("pika.channel").addFilter(lambda record: f"no exchange '{_MARK
 class QueueError(TidingsError):
     """A queue could not be made, or RabbitMQ is not there."""
 
+    marked: Collection[str] = ()
+    """What `ensure_queues` would have returned so far: it is not new at the next call."""
+
 
 class RefusedQueues(QueueError):
     """RabbitMQ refuses some queues; all others are there."""
 
-    def __init__(self, reasons: Mapping[str, str], marked: Collection[str]) -> None:
+    def __init__(self, reasons: Mapping[str, str]) -> None:
         super().__init__(
             f"RabbitMQ refuses queues ({'; '.join(f'{queue}: {why}' for queue, why in reasons.items())}): if they were "
             "made with other settings than those of components/rabbitmq, delete them; if the name is reserved, choose "
             "another topic"
         )
-        self.marked = marked
-        """What `ensure_queues` returns: new and lost queues and exchanges among the others."""
 
 
 def queue_name(app: str, topic: str) -> str:
@@ -168,44 +169,46 @@ def ensure_queues(
     held = sorted((_holding(topic), topic, _HELD) for topic in letters - read)
     marked: set[str] = set()
     refused: dict[str, str] = {}
-    with _connected(url, "RabbitMQ's queues cannot be made ({}): is it running at that address?") as connection:
-        channel = _Channel(connection)
-        for queue, topic, arguments in [*consumed, *held]:
-            try:
-                channel.open.exchange_declare(topic, "fanout", durable=True)
-                channel.open.queue_declare(queue, durable=True, arguments=arguments)
-                channel.open.queue_bind(queue, topic)
-            except ChannelClosedByBroker as error:
-                refused[queue] = error.reply_text
-            else:
-                marked |= _mark(channel, topic, queue)
-        for topic in sorted(letters & read):
-            _move_held(connection, topic, [queue for queue, of in sorted(queues) if of == topic])
-    if refused:
-        raise RefusedQueues(refused, sorted(marked))
+    try:
+        with _connected(url, "RabbitMQ's queues cannot be made ({}): is it running at that address?") as connection:
+            channel = _Channel(connection)
+            for queue, topic, arguments in [*consumed, *held]:
+                try:
+                    channel.open.exchange_declare(topic, "fanout", durable=True)
+                    channel.open.queue_declare(queue, durable=True, arguments=arguments)
+                    channel.open.queue_bind(queue, topic)
+                except ChannelClosedByBroker as error:
+                    refused[queue] = error.reply_text
+                else:
+                    marked.update(_mark(channel, topic, queue))
+            for topic in sorted(letters & read):
+                _move_held(connection, topic, [queue for queue, of in sorted(queues) if of == topic])
+        if refused:
+            raise RefusedQueues(refused)
+    except QueueError as error:
+        error.marked = sorted(marked)
+        raise
     return sorted(marked)
 
 
-def _mark(channel: _Channel, topic: str, queue: str) -> set[str]:
-    """Bind a marker to the topic's exchange, and one to its queue; return those of the two that had none.
+def _mark(channel: _Channel, topic: str, queue: str) -> Iterator[str]:
+    """Bind a marker to the topic's exchange, and one to its queue; yield those of the two that had none, before that.
 
     A marker is an exchange that RabbitMQ deletes with what it is bound to. daprd declares exchanges and queues again as
     soon as they are gone, and nothing else distinguishes them then. Binding fails where there is no marker, so no loss
     can happen unnoticed between a look at the marker and its declaration.
     """
-    unmarked = set()
     markers = ((topic, _topic_marker(topic), "exchange_bind"), (queue, _queue_marker(queue), "queue_bind"))
     for name, marker, bind in markers:
         try:
             getattr(channel.open, bind)(name, marker)
         except ChannelClosedByBroker:
-            unmarked.add(name)
+            yield name
             channel.open.exchange_declare(marker, "fanout", durable=True, auto_delete=True)
             try:
                 getattr(channel.open, bind)(name, marker)
             except ChannelClosedByBroker:  # lost at this moment: a marker without a binding would never be deleted
                 channel.open.exchange_delete(marker)
-    return unmarked
 
 
 def _topic_marker(topic: str) -> str:

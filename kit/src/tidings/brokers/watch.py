@@ -30,7 +30,7 @@ from tidings.brokers import jetstream, kafka, rabbitmq, redis
 from tidings.brokers.jetstream import Consumer, RefusedStreams, Stream, ensure_streams, stream_name
 from tidings.brokers.kafka import DEFAULT_PARTITIONS, RefusedTopics, TopicError, ensure_topics
 from tidings.brokers.positions import Key, Position, Reader, compare, next_numbers
-from tidings.brokers.rabbitmq import RefusedQueues, ensure_queues, queue_consumers
+from tidings.brokers.rabbitmq import QueueError, RefusedQueues, ensure_queues, queue_consumers
 from tidings.conventions import DEAD_LETTER_PREFIX
 
 LOG = logging.getLogger(__name__)
@@ -107,6 +107,8 @@ class BrokerWatch:
     """When to check them again."""
     _stale: set[Reader] = field(default_factory=set)
     """Readers of Kafka topics that were lost or shortened whose sidecars have not been restarted since."""
+    _lost: set[str] = field(default_factory=set)
+    """Queues and exchanges of RabbitMQ whose loss was found by looks that failed."""
 
     @property
     def readers(self) -> list[Reader]:
@@ -249,16 +251,18 @@ class BrokerWatch:
         return Position(stream.first, stream.end, following, stream.created)
 
     async def _look_at_queues(self) -> Observation:
-        lost: Collection[str]
         try:  # each time: nothing else tells of a binding that is gone, and what is published then goes nowhere
-            lost = await self.ensure()
-        except RefusedQueues as error:
+            self._lost.update(await self.ensure())
+        except QueueError as error:
+            self._lost.update(error.marked)
+            if not isinstance(error, RefusedQueues):
+                raise
             LOG.warning("%s", error)
-            lost = error.marked
         consumers = await asyncio.to_thread(queue_consumers, self.url, self.readers)
         idle = tuple(reader for reader, count in consumers.items() if not count)
         orphaned = tuple(reader for reader, count in consumers.items() if self.sidecars and count > self.sidecars)
-        return Observation(tuple(lost), idle, orphaned)
+        lost, self._lost = self._lost, set()
+        return Observation(tuple(sorted(lost)), idle, orphaned)
 
     async def _look_at_topics(self) -> Observation:
         created: list[str] = []
@@ -289,7 +293,7 @@ class BrokerWatch:
     def resume(self, before: BrokerWatch) -> None:
         """Take over what an earlier watch of the same broker has observed."""
         self._unread = dict(before._unread)
-        self._positions, self._stale = dict(before._positions), set(before._stale)
+        self._positions, self._stale, self._lost = dict(before._positions), set(before._stale), set(before._lost)
 
     def to_reopen(self, actual: Observation, apps: Iterable[str] | None = None) -> set[str]:
         """Return the apps whose sidecars must subscribe again: after `GRACE`, then after twice that, and so on.
