@@ -18,7 +18,7 @@ POLL_INTERVAL = 0.1
 KILL_AFTER = 15.0
 """Seconds between the stop signal of a process and SIGKILL."""
 READY_TIMEOUT = 180.0
-"""Timeout in seconds until a process is ready: usual are 2, and on a busy machine a minute has been seen."""
+"""Timeout in seconds until a process is ready: usual are 2, and beside other work Kafka has taken two minutes."""
 STOP_TIMEOUT = 60.0
 """Timeout in seconds for stopping the whole system; its services may drain for 15 s."""
 

@@ -41,8 +41,6 @@ from tidings_cli.up.supervisor import Reporter, Supervisor
 from tidings_cli.up.system import Options, PlanRefused
 from tidings_plan import Plan
 
-BACKEND_DEADLINE = 60.0
-"""Timeout in seconds for the start of broker and store; nothing can start without them."""
 MAX_OUTAGE = 100.0
 """Seconds without NATS after which a sidecar may have given up reconnecting for good (60 attempts, 2 s apart), although
 it still reports itself as healthy."""
@@ -144,7 +142,7 @@ class Run:
 
         Args:
             deadline: Timeout in seconds. By default there is none for services, since a developer may be fixing them;
-                broker and store always have 60 s.
+                broker and store always have 180 s (`READY_TIMEOUT`).
 
         Raises:
             StartFailed: A process failed or was not ready in time. The others are still running: call `stop`.
@@ -153,7 +151,7 @@ class Run:
         self._began = time.monotonic()
         self._writer = asyncio.create_task(self._write_state())
         backends = [name for name, supervisor in self._supervisors.items() if supervisor.process.role in BACKENDS]
-        await self._start(backends, BACKEND_DEADLINE)
+        await self._start(backends, READY_TIMEOUT)
         watch = self._broker_watch(self._system.system.plan)
         await watch.ensure()  # also updates the consumers of an earlier run with the current settings
         await self._start([name for name in self._supervisors if name not in backends], deadline)
