@@ -27,11 +27,10 @@ from tidings_cli.programs import ensure
 from tidings_cli.programs.jars import command as kafka_command
 from tidings_cli.up import kafka, launch
 from tidings_cli.up.backends import unprivileged
+from tidings_cli.up.control import READY_TIMEOUT
 from tidings_cli.up.ports import HOST, block
 
 DEBIANS_RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # the one on PATH would log beside the system's own
-PATIENCE = 180.0
-"""Seconds until a program that runs is ready: beside other work, RabbitMQ and Kafka compute for ten or more."""
 
 
 class NotStarted(TidingsError):
@@ -167,7 +166,7 @@ def kafka_servers(folder: Path, ports: Ports, many: int) -> Iterator[list[Node]]
                 )
             )
         for number, node in zip(numbers, started, strict=True):
-            log, deadline = folder / f"kafka-{number}/kafka.log", time.monotonic() + PATIENCE
+            log, deadline = folder / f"kafka-{number}/kafka.log", time.monotonic() + READY_TIMEOUT
             while not listens(clients[number]):
                 _still_starting(node.process, log, deadline)
                 time.sleep(0.1)
@@ -214,7 +213,7 @@ def running(
             command if user else tied(command), stdout=out, stderr=subprocess.STDOUT, user=user, env=environment
         )
     try:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + READY_TIMEOUT
         while not ready():
             _still_starting(process, log, deadline)
             time.sleep(0.02)
@@ -242,7 +241,9 @@ def _still_starting(process: subprocess.Popen[bytes], log: Path, deadline: float
     if process.poll() is None and time.monotonic() < deadline:
         return
     how = (
-        f"ended with {process.returncode}" if process.returncode is not None else f"was not ready within {PATIENCE:g} s"
+        f"ended with {process.returncode}"
+        if process.returncode is not None
+        else f"was not ready within {READY_TIMEOUT:g} s"
     )
     tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
     raise NotStarted(f"{process.args!r} {how}:\n{tail}")
@@ -274,7 +275,7 @@ class Daprd:
 
         """
         self.process = self._launch()
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + READY_TIMEOUT
         # Without TLS there is nothing to verify, and loading certificates costs more than the start of a sidecar.
         url = f"http://{HOST}:{self.http_port}"
         async with httpx2.AsyncClient(base_url=url, trust_env=False, verify=False) as client:

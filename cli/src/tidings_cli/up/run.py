@@ -142,7 +142,7 @@ class Run:
 
         Args:
             deadline: Timeout in seconds. By default there is none for services, since a developer may be fixing them;
-                broker and store always have 180 s (`READY_TIMEOUT`).
+                broker and store always have `READY_TIMEOUT`.
 
         Raises:
             StartFailed: A process failed or was not ready in time. The others are still running: call `stop`.

@@ -168,19 +168,9 @@ def ensure_queues(
     consumed = sorted((queue, topic, None) for queue, topic in queues)
     held = sorted((_holding(topic), topic, _HELD) for topic in letters - read)
     marked: set[str] = set()
-    refused: dict[str, str] = {}
     try:
         with _connected(url, "RabbitMQ's queues cannot be made ({}): is it running at that address?") as connection:
-            channel = _Channel(connection)
-            for queue, topic, arguments in [*consumed, *held]:
-                try:
-                    channel.open.exchange_declare(topic, "fanout", durable=True)
-                    channel.open.queue_declare(queue, durable=True, arguments=arguments)
-                    channel.open.queue_bind(queue, topic)
-                except ChannelClosedByBroker as error:
-                    refused[queue] = error.reply_text
-                else:
-                    marked.update(_mark(channel, topic, queue))
+            refused = _make(connection, [*consumed, *held], marked)
             for topic in sorted(letters & read):
                 _move_held(connection, topic, [queue for queue, of in sorted(queues) if of == topic])
         if refused:
@@ -189,6 +179,27 @@ def ensure_queues(
         error.marked = sorted(marked)
         raise
     return sorted(marked)
+
+
+def _make(
+    connection: pika.BlockingConnection, wanted: Iterable[tuple[str, str, dict[str, Any] | None]], marked: set[str]
+) -> dict[str, str]:
+    """Make queues (name, topic, arguments), and return the reasons of those that are refused.
+
+    What had no marker is added to `marked` at once, so that it is known also if the connection breaks.
+    """
+    channel = _Channel(connection)
+    refused: dict[str, str] = {}
+    for queue, topic, arguments in wanted:
+        try:
+            channel.open.exchange_declare(topic, "fanout", durable=True)
+            channel.open.queue_declare(queue, durable=True, arguments=arguments)
+            channel.open.queue_bind(queue, topic)
+        except ChannelClosedByBroker as error:
+            refused[queue] = error.reply_text
+        else:
+            marked.update(_mark(channel, topic, queue))
+    return refused
 
 
 def _mark(channel: _Channel, topic: str, queue: str) -> Iterator[str]:
