@@ -30,6 +30,20 @@ def natural(topic: str) -> str:
     return shape[1] if shape else ""
 
 
+def share_broker(one: str, other: str, types: list[EventType]) -> bool:
+    """Return True if access of a type connects two namespaces, directly or through a third one.
+
+    Topics of other namespaces are on another account or broker: "Separation of namespaces" in security.md.
+    """
+
+    def homes(namespace: str) -> set[str]:
+        return {namespace} | {
+            item.metadata.namespace for item in types if {namespace, "*"} & {*item.spec.access.namespaces}
+        }
+
+    return not homes(one).isdisjoint(homes(other))
+
+
 def wrongs(
     app: tuple[str, str],
     publishes: Iterable[str],
@@ -55,7 +69,7 @@ def wrongs(
 def _may_publish(topic: str, namespace: str, own: str, types: list[EventType], theirs: list[EventSubscription]) -> bool:
     if topic in (OUTCOMES, f"deadletter.{own}") or topic.startswith(f"deadletter.{own}."):
         return True
-    owners = [item for item in types if fold(topic) in channels(item)]
+    owners = _owners(topic, namespace, types)
     for owner in owners:
         granted = owner.metadata.namespace == namespace and own in owner.spec.producers
         kind = fold(owner.spec.type)
@@ -78,8 +92,16 @@ def _may_read(topic: str, namespace: str, own: str, types: list[EventType], thei
         invited = home == namespace or namespace in guests or "*" in guests
         if invited and fold(topic) in channels(owner):
             return True
-    owned = any(fold(topic) in channels(item) for item in types)
-    return topic in {item.spec.source.topic for item in theirs} and not owned and not fold(topic).startswith(RESERVED)
+    named = {item.spec.source.topic for item in theirs}
+    return topic in named and not _owners(topic, namespace, types) and not fold(topic).startswith(RESERVED)
+
+
+def _owners(topic: str, namespace: str, types: list[EventType]) -> list[EventType]:
+    return [
+        item
+        for item in types
+        if fold(topic) in channels(item) and share_broker(namespace, item.metadata.namespace, types)
+    ]
 
 
 def all_of(known: Any) -> tuple[list[EventType], list[EventSubscription]]:

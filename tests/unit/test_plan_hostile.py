@@ -169,6 +169,18 @@ def test_the_oracle_notices_rights_that_are_anothers() -> None:
     assert len(wrong) == 5, wrong
 
 
+@pytest.mark.parametrize("guests", [[], ["far"], ["*"], ["other"]])
+def test_the_oracle_notices_topics_of_others_where_namespaces_share_a_broker(guests: list[str]) -> None:
+    reader = CORPUS[f"reads {PAID}"]
+    far = {**reader, "metadata": {**reader["metadata"], "namespace": "far"}}
+    shared = {**OURS[0], "metadata": {"name": "shared", "namespace": "default"}}
+    shared["spec"] = {**OURS[0]["spec"], "type": "shared.thingDone", "access": {"namespaces": guests}}
+    known, _ = judged([shared, far])
+    types, subscriptions = owned.all_of(known)
+    wrong = list(owned.wrongs(("far", "evil"), (), [PAID], types, subscriptions))
+    assert bool(wrong) is ("far" in guests or "*" in guests)
+
+
 def test_an_object_has_a_bounded_number_of_findings() -> None:
     """64 filters of 64 conditions each: what is said of it goes into its status, and into a refusal."""
     filters = [{"any": [{"cel": "event.a ==="}] * 64}] * 64
