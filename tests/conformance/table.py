@@ -33,6 +33,7 @@ from tidings.outbox.table import SqlContext, TableOutbox
 from tidings.settings import Settings
 from tidings.testing import Crash, MemoryBroker, MemorySidecar
 
+NO_EVENTS = ["an apple", "[1]", '{"subject": []}', '{"data":' + "[" * 9_000 + "]" * 9_000 + "}"]
 _notes = sa.Table("notes", sa.MetaData(), sa.Column("n", sa.Integer, primary_key=True), sa.Column("text", sa.Text))
 _DONE, _RETRY = b'{"status":"SUCCESS"}', b'{"status":"RETRY"}'
 
@@ -381,6 +382,30 @@ class TableConformance:
             await published(service)
             assert shop.published_all("apple") == [2, 1]
             assert await outbox.parked() == []
+
+    @pytest.mark.parametrize("event", NO_EVENTS, ids=["text", "list", "a list as subject", "deep"])
+    async def test_what_is_no_event_is_parked_and_the_others_go(
+        self, shop: Shop, monkeypatch: pytest.MonkeyPatch, event: str
+    ) -> None:
+        """Whatever another program left in the table."""
+        monkeypatch.setattr(table_relay, "TRIES", 2)
+        async with shop.process() as (service, _):
+            outbox = service.outbox
+            assert isinstance(outbox, TableOutbox)
+            row = {"lane": outbox._lease.lane, "subject": "odd", "topic": "a.b.v1", "event": event, "written": 0.0}
+            await shop.query(sa.insert(table_schema.outbox).values(row).returning(table_schema.outbox.c.id))
+        async with shop.process() as (service, _):
+            outbox = service.outbox
+            assert isinstance(outbox, TableOutbox)
+            for item in ("apple", "pear", "apple"):
+                await deliver(service, counted(item))
+            async with asyncio.timeout(PATIENCE):
+                while not await outbox.parked():  # noqa: ASYNC110 - only the table holds it
+                    await asyncio.sleep(0.01)
+            await published(service)
+            (parked,) = await outbox.parked()
+            assert (parked.subject, "only structured CloudEvents" in parked.reason) == ("odd", True)
+        assert [shop.published_all("apple"), shop.published_all("pear")] == [[1, 2], [1]]
 
     async def test_a_process_may_die_between_any_two_steps(self, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
         steps, causes = _Steps(monkeypatch), list[Envelope]()

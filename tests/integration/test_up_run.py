@@ -178,9 +178,10 @@ async def test_it_is_steered_from_another_program(tmp_path: Path) -> None:
 def test_without_a_run_commands_fail(tmp_path: Path) -> None:
     with pytest.raises(NotRunning, match="no system was started in"):
         control.running(tmp_path)
-    (tmp_path / state.FILE_NAME).write_text('{"old": 1}')
-    with pytest.raises(NotRunning, match="written by another version"):
-        state.read(tmp_path)
+    for content in (b'{"old": 1}', b"", b'{"started": "\xff"}', b"[" * 9_000):
+        (tmp_path / state.FILE_NAME).write_bytes(content)
+        with pytest.raises(NotRunning, match="written by another version"):
+            state.read(tmp_path)
 
 
 SURVIVES = (

@@ -156,6 +156,29 @@ def letter(**attributes: Any) -> bytes:
     return json.dumps({**standard, "failurereason": "r", **attributes}).encode()
 
 
+def unreadable(event: bytes) -> bytes:
+    """Return the dead letter of an event that the SDK could not read."""
+    content = {"data_base64": base64.b64encode(event).decode(), "datacontenttype": "application/octet-stream"}
+    return letter(type="tidings.malformedEvent", failureclass="MalformedEvent", **content)
+
+
+UNREADABLE_EVENTS = [
+    (
+        f'{{"id":"e-1","type":"a.b",{STANDARD},"data":{"[" * deep}{"]" * deep}}}'.encode(),
+        "nested deeper than 128 levels",
+    )
+    for deep in (128, 980, 1_000, 9_000)
+] + [
+    (b'{"a":' * 9_000 + b"1" + b"}" * 9_000, "nested deeper than 128 levels"),
+    (b"[" * 100_000, "nested deeper than 128 levels"),
+    (b"", "not a CloudEvents envelope"),
+    (b"[7]", "not a CloudEvents envelope"),
+    (b"\xff\x00", "not UTF-8"),
+    (b'{"id":"\\ud800"}', "half of a surrogate pair"),
+    (f'{{"id":"e-1","type":"a.b",{STANDARD},"subject":[]}}'.encode(), "subject must be a string"),
+]
+
+
 def test_a_dead_letters_event_has_its_own_id_again() -> None:
     sent = json.loads(build_replay_event(letter(data={"n": 1}), ADDRESS))
     assert (sent["id"], sent["data"]) == ("e-1", {"n": 1})
@@ -163,9 +186,7 @@ def test_a_dead_letters_event_has_its_own_id_again() -> None:
 
 
 def test_bytes_that_can_be_read_after_all_are_sent_as_they_arrived() -> None:
-    inner = f'{{"id":"e-1","type":"a.b",{STANDARD},"data":{{"n":1}}}}'
-    raw = {"data_base64": base64.b64encode(inner.encode()).decode(), "datacontenttype": "application/octet-stream"}
-    body = letter(type="tidings.malformedEvent", failureclass="MalformedEvent", **raw)
+    body = unreadable(f'{{"id":"e-1","type":"a.b",{STANDARD},"data":{{"n":1}}}}'.encode())
     assert json.loads(build_replay_event(body, ADDRESS))["data"] == {"n": 1}
 
 
@@ -178,6 +199,7 @@ def test_bytes_that_can_be_read_after_all_are_sent_as_they_arrived() -> None:
         (b"\xff\x00", "not UTF-8"),
         (letter(failureshortened="3000000"), "shortened from 3000000 bytes"),
         (letter(failureclass="MalformedEvent", data_base64="AP8="), "not a CloudEvents envelope"),
+        *((unreadable(event), reason) for event, reason in UNREADABLE_EVENTS),
         (letter(data="x" * 2000), "at most 1500 can be published"),
         (letter(version="99999999999999999999"), "version must be"),
     ],

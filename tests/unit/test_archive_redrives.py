@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import pytest
 from tests.unit.test_archive_service import Archive, confirm, dead, patience, running
 
+from tidings.consume.deadletters import encode_dead_letters, malformed
+from tidings.messages.envelope import salvage
 from tidings.testing import MemoryBroker
 
 __all__ = ["patience"]
@@ -121,6 +124,20 @@ async def test_what_cannot_be_sent_is_skipped_with_the_reason(archive: Archive) 
         f"dead letter {number}" for number in (4, 3, 2)
     ]
     assert "name the subscription" in ended["skippedEvents"][2]
+
+
+async def test_unreadable_events_are_skipped_with_the_reason(archive: Archive) -> None:
+    """Their dead letters are the SDK's own. A redrive used to end at one whose JSON nests more deeply than Python's."""
+    bodies = [b"", b"\xff", b"[7]", b'{"a":' * 9_000 + b"1" + b"}" * 9_000, b'{"data":%b%b}' % (b"[" * 999, b"]" * 999)]
+    for body in bodies:
+        failed = malformed(body, salvage(body, "odd"), "odd", BOXED)
+        await archive.receive("deadletter.pickup", json.loads(next(encode_dead_letters(failed, 1_000_000))))
+    for number in range(1, len(bodies) + 1):
+        answer = await archive.http.post(f"/deadletters/{number}/replay", json={"by": "ann"})
+        assert (answer.status_code, "it cannot be sent again" in answer.text) == (409, True), answer.text
+    ended = await archive.ended((await redrive(archive))["replayId"])
+    assert (ended["state"], ended["sent"], ended["skipped"]) == ("completed", 0, len(bodies))
+    assert archive.sent("pickup") == []
 
 
 async def test_an_event_without_a_version_is_sent_again_to_an_app_without_the_sdk(archive: Archive) -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from tidings.dapr.client import DaprSidecar
 from tidings.dapr.errors import of_publish, of_state
-from tidings.dapr.preparing import prepare
+from tidings.dapr.preparing import PARTITION_KEY, prepare
 from tidings.errors import PublishRefused, SidecarError, SidecarUnavailable, StateConflict, StateRefused, TopicMissing
 from tidings.settings import Settings
 
@@ -101,12 +101,17 @@ json_values = st.recursive(
 
 
 @given(
-    event=st.dictionaries(st.text(), json_values).map(lambda result: {**result, "traceparent": "00-a-b-01"}),
+    unread=st.dictionaries(st.text().filter(lambda name: name not in {"subject", "traceid"}), json_values),
+    read=st.fixed_dictionaries(
+        {"traceparent": st.just("00-a-b-01")}, optional={"subject": st.none() | st.text(), "traceid": st.none()}
+    ),
     indent=st.sampled_from([None, 2]),
 )
-def test_only_a_missing_traceid_is_added(event: dict[str, Any], indent: int | None) -> None:
-    event.pop("traceid", None)
-    assert json.loads(prepare(json.dumps(event, indent=indent).encode()).event) == {**event, "traceid": "00-a-b-01"}
+def test_only_a_missing_traceid_is_added(unread: dict[str, Any], read: dict[str, Any], indent: int | None) -> None:
+    event = {**unread, **read}
+    prepared = prepare(json.dumps(event, indent=indent).encode())
+    assert json.loads(prepared.event) == {**event, "traceid": "00-a-b-01"}
+    assert prepared.metadata == ({PARTITION_KEY: read["subject"]} if read.get("subject") else {})
 
 
 @pytest.mark.parametrize("event", [b"{}", b'{"traceparent":""}', b'{"traceparent":"00-a-b-01","traceid":""}'])
@@ -114,7 +119,14 @@ def test_what_has_no_trace_or_a_traceid_stays_as_it_is(event: bytes) -> None:
     assert prepare(event).event == event
 
 
-@pytest.mark.parametrize("event", [b"", b"[]", b'{"traceparent":', b'{"traceparent":1}', b"\xff"])
+NO_EVENTS = [
+    b"", b"[]", b'{"traceparent":', b'{"traceparent":1}', b'{"subject":[]}', b'{"subject":1}', b'{"traceid":{}}',
+    b"\xff", b'{"subject":"\xff"}', b'{"data":' + b"[" * 9_000 + b"]" * 9_000 + b"}",
+    b'{"data":' * 9_000 + b"1" + b"}" * 9_000,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("event", NO_EVENTS, ids=[repr(event[:20]) for event in NO_EVENTS])
 def test_what_is_no_event_is_refused(event: bytes) -> None:
     with pytest.raises(PublishRefused, match="structured CloudEvents"):
         prepare(event)

@@ -8,6 +8,8 @@ import pytest
 from tidings_cli.up.logs import Entry, LogFile, follow, parse_line, tail, worth_showing
 from tidings_cli.up.state import Role
 
+DEEP = f'{{"event": {"[" * 9_000}{"]" * 9_000}}}'
+
 
 @pytest.mark.parametrize(
     ("line", "entry"),
@@ -16,6 +18,7 @@ from tidings_cli.up.state import Role
         ("WARNING: careful", Entry(2, "WARNING: careful")),
         ("Traceback (most recent call last):", Entry(3, "Traceback (most recent call last):")),
         ("{not json", Entry(1, "{not json")),
+        (DEEP, Entry(1, DEEP)),
         (
             '{"level":"error","event":"refused","order":"7","items":[1],"correlation_id":"c1","timestamp":"2026-01-01T10:11:12Z"}',
             Entry(3, "refused", "c1", (("order", "7"), ("items", "[1]")), "10:11:12"),

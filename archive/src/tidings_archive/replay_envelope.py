@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import msgspec
 
 from tidings.errors import MalformedEvent
-from tidings.messages.envelope import Envelope, decode
+from tidings.messages.envelope import BINARY, Envelope, decode
 
 _TRANSPORT_ATTRIBUTES = (
     "pubsubname",
@@ -43,6 +43,7 @@ def build_replay_event(body: bytes, target: ReplayTarget) -> bytes:
     try:
         received = decode(body)
         event = _original(received, body)
+        envelope = decode(event)  # first, as it accepts any bytes
         attributes = msgspec.json.decode(event, type=dict[str, msgspec.Raw])
         kept = {
             name: value
@@ -51,7 +52,6 @@ def build_replay_event(body: bytes, target: ReplayTarget) -> bytes:
             and not name.startswith("failure")
             and (name == "data" or bytes(value) != b"null")  # null is the same as absent
         }
-        envelope = decode(event)
         # CloudEvents allows integers and booleans; the outbox and daprd read only strings.
         kept |= {name: _json(getattr(envelope, name)) for name in kept.keys() & _TEXTS if bytes(kept[name])[:1] != b'"'}
         if envelope.originalid:
@@ -72,7 +72,7 @@ def _original(letter: Envelope, body: bytes) -> bytes:
     """Return the event of a dead letter. Where the SDK could not read that event, return the bytes that it received."""
     if letter.failureshortened:
         raise ValueError(f"only a part of it is stored: it was shortened from {letter.failureshortened} bytes")
-    if letter.originalid and letter.failureclass == MalformedEvent.__name__ and letter.data_base64:
+    if letter.originalid and letter.failureclass == MalformedEvent.__name__ and letter.datacontenttype == BINARY:
         return base64.b64decode(letter.data_base64)
     return body
 

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, TextIO
 
 import msgspec
 
+from tidings.messages.envelope import UNREADABLE
 from tidings_cli.up.state import Role
 
 MAX_BYTES = 10_000_000
@@ -106,7 +107,7 @@ def parse_line(line: str) -> Entry:
     if line.startswith("{"):
         try:
             fields = msgspec.json.decode(line, type=dict[str, Any])
-        except msgspec.DecodeError:
+        except UNREADABLE:
             return Entry(1, line)
         message = next((key for key in MESSAGE_KEYS if key in fields), "")
         correlation = next((str(fields[key]) for key in CORRELATION_KEYS if fields.get(key)), "")

@@ -7,6 +7,7 @@ from textwrap import shorten
 import httpx2
 import msgspec
 
+from tidings.messages.envelope import UNREADABLE
 from tidings.web.answers import AnswerTooLarge
 from tidings_cli.archive import read, reason_of, request_headers
 from tidings_cli.up.state import ProcessState
@@ -36,7 +37,7 @@ def describe_latest(archive: ProcessState) -> Iterator[str]:
     now = datetime.now(UTC)
     try:
         notices = [notice for notice in _read(archive.url) if now - notice.sent_at < MAX_AGE]
-    except (httpx2.HTTPError, AnswerTooLarge, msgspec.MsgspecError) as error:
+    except (httpx2.HTTPError, AnswerTooLarge, *UNREADABLE) as error:
         yield f"notices to owners cannot be read from {archive.url}: {error}"
         return
     if notices:

@@ -13,6 +13,7 @@ from typing import Literal
 import msgspec
 import psutil
 
+from tidings.messages.envelope import UNREADABLE
 from tidings_cli.up.errors import NotRunning
 from tidings_cli.up.files import write_private
 
@@ -138,7 +139,7 @@ def read(run_dir: Path) -> RunState:
         return msgspec.json.decode((run_dir / FILE_NAME).read_bytes(), type=RunState)
     except FileNotFoundError:
         raise NotRunning(f"no system was started in {run_dir}; start it with `tidings up`") from None
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise NotRunning(f"{run_dir / FILE_NAME} was written by another version ({error}); remove it") from None
 
 

@@ -25,7 +25,7 @@ import structlog
 from tidings.context import Outgoing
 from tidings.dapr import Sidecar
 from tidings.errors import MalformedEvent, SidecarError, SidecarUnavailable, StateConflict
-from tidings.messages.envelope import MALFORMED, Envelope, Failure, new_id, timestamp
+from tidings.messages.envelope import BINARY, MALFORMED, Envelope, Failure, new_id, timestamp
 from tidings.observability import metrics
 from tidings.outcomes import DeadLetter, Done, Outcome, Postponed
 
@@ -156,7 +156,7 @@ def _encode_shortened(failed: FailedDelivery, failure: dict[str, str], limit: in
         **known,
         **failure,
         "originalid": envelope.id[:longest],
-        "datacontenttype": "application/octet-stream",
+        "datacontenttype": BINARY,
     }
     content = failed.body
     if failed.readable:

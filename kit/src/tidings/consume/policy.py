@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from tidings.errors import DefinitionError
+from tidings.messages.envelope import UNREADABLE
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, rename="camel"):
@@ -84,7 +85,7 @@ def read(path: Path | None) -> Policy:
         return Policy()
     try:
         return msgspec.json.decode(path.read_bytes(), type=Policy)
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, *UNREADABLE) as error:
         raise DefinitionError(
             f"TIDINGS_POLICY={path}: {error}; render the policy again with `tidings render`"
         ) from error

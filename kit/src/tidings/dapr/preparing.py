@@ -5,6 +5,7 @@ from typing import NamedTuple
 import msgspec
 
 from tidings.errors import PublishRefused
+from tidings.messages.envelope import UNREADABLE
 
 PARTITION_KEY = "partitionKey"
 """Dapr's metadata key of the partition key; brokers without partitions ignore it."""
@@ -37,16 +38,17 @@ def prepare(event: bytes) -> Prepared:
     pubsub/envelope.go, FromCloudEvent).
 
     Raises:
-        PublishRefused: The event is not a JSON object.
+        PublishRefused: The event is not a JSON object, is nested too deeply to be read, or one of `subject`,
+            `traceparent` and `traceid` is not a string.
 
     """
     try:
         attributes = _decoder.decode(event)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise PublishRefused(f"only structured CloudEvents can be published: {error}") from error
     metadata = {PARTITION_KEY: attributes.subject} if attributes.subject else {}
     if not attributes.traceparent or attributes.traceid is not None:
         return Prepared(event, metadata)
-    opened = event.index(b"{") + 1
-    traced = b'%b"traceid":%b,%b' % (event[:opened], msgspec.json.encode(attributes.traceparent), event[opened:])
+    end = event.rindex(b"}")  # at the end it also replaces a `traceid` of null
+    traced = b'%b,"traceid":%b%b' % (event[:end], msgspec.json.encode(attributes.traceparent), event[end:])
     return Prepared(traced, metadata)

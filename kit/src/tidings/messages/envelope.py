@@ -35,6 +35,8 @@ from tidings.errors import MalformedEvent
 from tidings.messages.keys import escape
 
 CONTENT_TYPE = "application/cloudevents+json"
+BINARY = "application/octet-stream"
+"""Content type of a dead letter whose `data_base64` holds an unreadable event as it was delivered."""
 DAPR_OUTBOX = "outbox-"
 """Prefix of the ids of all events that Dapr's own outbox sends."""
 MAX_EVENT = 4 * 1024 * 1024

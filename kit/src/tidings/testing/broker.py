@@ -14,6 +14,7 @@ import msgspec
 
 from tidings.conventions import TOKEN_HEADER
 from tidings.errors import DefinitionError, TopicMissing
+from tidings.messages.envelope import UNREADABLE
 from tidings.testing.asgi import App, post
 from tidings.testing.retries import attempts
 from tidings.testing.rules import NoVerdict, read, route, validation_errors
@@ -276,6 +277,6 @@ def judge(status: int, body: bytes) -> Verdict:
         return "retry"
     try:
         answer = msgspec.json.decode(body, type=_Answer).status
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return "done"
     return _VERDICTS.get(answer, "retry")
