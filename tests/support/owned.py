@@ -37,9 +37,7 @@ def share_broker(one: str, other: str, types: list[EventType]) -> bool:
     """
 
     def homes(namespace: str) -> set[str]:
-        return {namespace} | {
-            item.metadata.namespace for item in types if {namespace, "*"} & {*item.spec.access.namespaces}
-        }
+        return {namespace, *(item.metadata.namespace for item in types if _invites(item, namespace))}
 
     return not homes(one).isdisjoint(homes(other))
 
@@ -88,12 +86,14 @@ def _may_read(topic: str, namespace: str, own: str, types: list[EventType], thei
     if topic.startswith("deadletter."):
         return any(events.name.startswith("deadletter.") for item in theirs for events in item.spec.events)
     for owner in types:
-        home, guests = owner.metadata.namespace, owner.spec.access.namespaces
-        invited = home == namespace or namespace in guests or "*" in guests
-        if invited and fold(topic) in channels(owner):
+        if _invites(owner, namespace) and fold(topic) in channels(owner):
             return True
     named = {item.spec.source.topic for item in theirs}
     return topic in named and not _owners(topic, namespace, types) and not fold(topic).startswith(RESERVED)
+
+
+def _invites(owner: EventType, namespace: str) -> bool:
+    return namespace == owner.metadata.namespace or not {namespace, "*"}.isdisjoint(owner.spec.access.namespaces)
 
 
 def _owners(topic: str, namespace: str, types: list[EventType]) -> list[EventType]:

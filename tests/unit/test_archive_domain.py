@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,6 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tidings.consume.deadletters import encode_dead_letters, malformed
+from tidings.messages.envelope import salvage
 from tidings_archive import storage
 from tidings_archive.domain import deadletter, replay
 from tidings_archive.domain.deadletter import DeadLetterError, LetterStatus
@@ -156,10 +157,10 @@ def letter(**attributes: Any) -> bytes:
     return json.dumps({**standard, "failurereason": "r", **attributes}).encode()
 
 
-def unreadable(event: bytes) -> bytes:
-    """Return the dead letter of an event that the SDK could not read."""
-    content = {"data_base64": base64.b64encode(event).decode(), "datacontenttype": "application/octet-stream"}
-    return letter(type="tidings.malformedEvent", failureclass="MalformedEvent", **content)
+def unreadable(event: bytes, subscription: str = "a-b") -> bytes:
+    """Return the dead letter that the SDK publishes of an event that it could not read."""
+    failed = malformed(event, salvage(event, "odd"), "odd", subscription)
+    return next(encode_dead_letters(failed, max_event=1_000_000))
 
 
 UNREADABLE_EVENTS = [

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.unit.test_archive_domain import unreadable
 from tests.unit.test_archive_service import Archive, confirm, dead, patience, running
 
-from tidings.consume.deadletters import encode_dead_letters, malformed
-from tidings.messages.envelope import salvage
 from tidings.testing import MemoryBroker
 
 __all__ = ["patience"]
@@ -130,8 +129,7 @@ async def test_unreadable_events_are_skipped_with_the_reason(archive: Archive) -
     """Their dead letters are the SDK's own. A redrive used to end at one whose JSON nests more deeply than Python's."""
     bodies = [b"", b"\xff", b"[7]", b'{"a":' * 9_000 + b"1" + b"}" * 9_000, b'{"data":%b%b}' % (b"[" * 999, b"]" * 999)]
     for body in bodies:
-        failed = malformed(body, salvage(body, "odd"), "odd", BOXED)
-        await archive.receive("deadletter.pickup", json.loads(next(encode_dead_letters(failed, 1_000_000))))
+        await archive.receive("deadletter.pickup", json.loads(unreadable(body, BOXED)))
     for number in range(1, len(bodies) + 1):
         answer = await archive.http.post(f"/deadletters/{number}/replay", json={"by": "ann"})
         assert (answer.status_code, "it cannot be sent again" in answer.text) == (409, True), answer.text
